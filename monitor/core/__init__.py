@@ -1,0 +1,1 @@
+"""The decisions: sessions, limits, deadlines and strikes as functions of the log."""

@@ -1,0 +1,143 @@
+"""What comes next for a session, and when: pure arithmetic over its deadlines.
+
+All instants are log time. The order of `DueKind` is the order in which things that are due at one instant
+happen: absolute before idle, both before the rest.
+"""
+
+from enum import IntEnum
+
+import msgspec
+
+from monitor.core.instants import NEVER, EventMillis, LogMillis, Millis
+from monitor.core.session import OBSERVED_ABSOLUTE, OBSERVED_IDLE, Session, State, Warned
+
+
+class DueKind(IntEnum):
+    """What a session may be waiting for."""
+
+    ABSOLUTE = 0
+    IDLE = 1
+    REPLAN = 2
+    OBSERVED_ABSOLUTE = 3
+    OBSERVED_IDLE = 4
+    WARN_ABSOLUTE = 5
+    WARN_IDLE = 6
+    FORGET = 7
+
+    @property
+    def rank(self) -> int:
+        """The part of the order that holds across sessions."""
+        return min(self.value, 2)
+
+
+class Due(msgspec.Struct, frozen=True, gc=False):
+    """One thing a session waits for."""
+
+    when: LogMillis
+    kind: DueKind
+
+
+class Graces(msgspec.Struct, gc=False):
+    """What defers idle strikes on one partition."""
+
+    lateness: Millis
+    quiet_until: LogMillis = 0
+    sources: dict[str, EventMillis] = {}
+    """Announced sources -> how far each has spoken."""
+
+
+def strike_of_absolute(deadline: Millis, set_at: LogMillis, lateness: Millis) -> LogMillis:
+    """The log time at which an absolute deadline strikes."""
+    return deadline if deadline > set_at else set_at + lateness
+
+
+def strike_of_idle(session: Session, deadline: Millis, graces: Graces, now: LogMillis) -> LogMillis:
+    """The log time at which an idle deadline strikes, seen from `now`.
+
+    Graces are looked at only when `lateness` is over: until then they may come and go, and a timer that
+    rings in vain costs less than a watermark that must ask every session.
+    """
+    strike = max(deadline, session.idle_set_at) + graces.lateness
+    if now < strike:
+        return strike
+    strike = max(strike, graces.quiet_until)
+    if session.source is not None:
+        spoken = graces.sources.get(session.source)
+        if spoken is not None and spoken < deadline:
+            strike = max(strike, deadline + graces.lateness + session.plan.source_grace)
+    return strike
+
+
+def effective(deadline: Millis, set_at: LogMillis, lateness: Millis) -> Millis:
+    """The instant a strike speaks of: the deadline, or the instant of its cause where it was long past."""
+    return deadline if deadline > set_at - lateness else set_at
+
+
+def next_warning(
+    deadline: Millis, limit: Millis, leads: tuple[Millis, ...], warned: Warned | None, now: LogMillis
+) -> Millis:
+    """When the next warning of this deadline is due (maybe in the past), or NEVER."""
+    if now >= deadline or deadline >= NEVER:
+        return NEVER
+    below = warned.lead if warned is not None and warned.deadline == deadline else NEVER
+    return deadline - max((lead for lead in leads if lead < limit and lead < below), default=deadline - NEVER)
+
+
+def due_lead(deadline: Millis, limit: Millis, leads: tuple[Millis, ...], now: LogMillis) -> Millis:
+    """The shortest lead that is due at `now`. There must be one."""
+    return min(lead for lead in leads if lead < limit and deadline - lead <= now)
+
+
+def next_due(session: Session, graces: Graces, now: LogMillis) -> Due:
+    """The first thing this session waits for, seen from log time `now`."""
+    if session.state is not State.LIVE:
+        end = session.end
+        return Due(end.forget_after if end is not None else NEVER, DueKind.FORGET)
+    plan = session.plan
+    lateness = graces.lateness
+    absolute = session.absolute_deadline
+    idle = session.idle_deadline
+    when = strike_of_absolute(absolute, session.absolute_set_at, lateness)
+    kind = DueKind.ABSOLUTE
+    at = strike_of_idle(session, idle, graces, now)
+    if at < when:
+        when, kind = at, DueKind.IDLE
+    if plan.valid_until < when:
+        when, kind = plan.valid_until, DueKind.REPLAN
+    if plan.observed_absolute.ms < NEVER and not session.observed & OBSERVED_ABSOLUTE:
+        deadline = session.start + plan.observed_absolute.ms
+        at = strike_of_absolute(deadline, session.absolute_set_at, lateness)
+        if at < when:
+            when, kind = at, DueKind.OBSERVED_ABSOLUTE
+    if plan.observed_idle.ms < NEVER and not session.observed & OBSERVED_IDLE:
+        at = strike_of_idle(session, session.last_activity + plan.observed_idle.ms, graces, now)
+        if at < when:
+            when, kind = at, DueKind.OBSERVED_IDLE
+    if plan.warn_before:
+        at = next_warning(absolute, session.absolute_limit.ms, plan.warn_before, session.absolute_warned, now)
+        if at < when:
+            when, kind = at, DueKind.WARN_ABSOLUTE
+        at = next_warning(idle, plan.idle.ms, plan.warn_before, session.idle_warned, now)
+        if at < when:
+            when, kind = at, DueKind.WARN_IDLE
+    return Due(when, kind)
+
+
+def undecided(session: Session, graces: Graces, now: LogMillis) -> tuple[Millis, bool]:
+    """The earliest instant that a strike of an enforced limit would speak of, and whether the strike is deferred.
+
+    Deferred: it comes later than `lateness` after that instant, so the watermark must wait for it.
+    """
+    lateness = graces.lateness
+    idle = session.idle_deadline
+    absolute = session.absolute_deadline
+    of_idle = effective(idle, session.idle_set_at, lateness)
+    of_absolute = effective(absolute, session.absolute_set_at, lateness)
+    idle_deferred = strike_of_idle(session, idle, graces, now) > of_idle + lateness
+    absolute_deferred = strike_of_absolute(absolute, session.absolute_set_at, lateness) > of_absolute + lateness
+    instants = [
+        instant
+        for instant, deferred in ((of_idle, idle_deferred), (of_absolute, absolute_deferred))
+        if deferred
+    ]
+    return (min(instants), True) if instants else (min(of_idle, of_absolute), False)

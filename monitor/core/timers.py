@@ -1,0 +1,88 @@
+"""Timers for millions of sessions: one entry per session, lazily re-armed.
+
+A touch never moves a timer. An entry rings at the earliest instant at which something could have been due
+when it was armed; whoever hears it ring looks at the session, and arms it again if nothing is due yet.
+Entries stand in buckets of about a second; the buckets that log time has reached are a heap, so that
+entries ring in the order (instant, rank, session id). Arming is O(1), ringing O(log n) of one bucket.
+"""
+
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from monitor.core.instants import NEVER, LogMillis, Millis
+from monitor.core.session import Session
+
+WIDTH_BITS: Final = 10
+RANK_BITS: Final = 2
+RANK_MASK: Final = (1 << RANK_BITS) - 1
+
+
+class Timers:
+    """Sessions by the instant at which they are to be looked at."""
+
+    __slots__ = ("_buckets", "_horizon", "_near", "armed")
+
+    def __init__(self) -> None:
+        """Nothing is armed."""
+        self._buckets: dict[int, list[Session]] = {}
+        self._near: list[tuple[int, str, Session]] = []
+        self._horizon = -1
+        self.armed = 0
+        """Entries held, stale ones included."""
+
+    def arm(self, session: Session, when: Millis, rank: int) -> None:
+        """Let it ring at `when` at the latest. An earlier entry stands, and is looked at when it rings."""
+        key = when << RANK_BITS | rank
+        if when >= NEVER or 0 < session.timer <= key:
+            return
+        session.timer = key
+        self.armed += 1
+        bucket = when >> WIDTH_BITS
+        if bucket <= self._horizon:
+            heappush(self._near, (key, session.session_id, session))
+        else:
+            self._buckets.setdefault(bucket, []).append(session)
+
+    def ring(self, to: LogMillis) -> tuple[LogMillis, Session] | None:
+        """Take out the first session that is armed at or before `to`, with its instant, or None."""
+        self._reach(to >> WIDTH_BITS)
+        near = self._near
+        while near and near[0][0] >> RANK_BITS <= to:
+            key, _, session = heappop(near)
+            self.armed -= 1
+            if session.timer == key:
+                session.timer = 0
+                return key >> RANK_BITS, session
+        return None
+
+    def next(self, now: LogMillis) -> Millis:
+        """The earliest instant at which something may ring; exact for instants up to `now`."""
+        self._reach(now >> WIDTH_BITS)
+        near = self._near
+        while near and near[0][2].timer != near[0][0]:
+            heappop(near)
+            self.armed -= 1
+        if near:
+            return near[0][0] >> RANK_BITS
+        return min(self._buckets) << WIDTH_BITS if self._buckets else NEVER
+
+    def _reach(self, bucket: int) -> None:
+        """Turn every bucket up to this one into heap entries."""
+        if bucket <= self._horizon:
+            return
+        reached = range(self._horizon + 1, bucket + 1)
+        due = [b for b in reached if b in self._buckets] if len(reached) < len(self._buckets) else sorted(
+            b for b in self._buckets if b <= bucket
+        )
+        self._horizon = bucket
+        for number in due:
+            entries = self._buckets.pop(number)
+            fresh = [
+                (session.timer, session.session_id, session)
+                for session in entries
+                if session.timer >> (RANK_BITS + WIDTH_BITS) == number
+            ]
+            self.armed -= len(entries) - len(fresh)
+            self._near.extend(fresh)
+        if due:
+            heapify(self._near)

@@ -1,0 +1,233 @@
+"""Typed values out of YAML nodes.
+
+A `Reader` never raises for what a person wrote: it notes a finding with its place and goes on, so that one
+run tells everything that is wrong. What a method returns after a finding is harmless and never used.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Final, TypeAlias, TypeVar
+
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from monitor.core.errors import InputError
+from monitor.core.instants import NEVER, Millis
+from monitor.policy.document import place
+from monitor.policy.durations import NONE, parse_duration
+from monitor.policy.findings import Finding, PolicyError
+
+_CORE: Final = "tag:yaml.org,2002:"
+_NAMES: Final = {
+    "str": "a text", "int": "a number", "float": "a number", "bool": "true or false",
+    "null": "nothing", "timestamp": "a date", "map": "a mapping", "seq": "a list",
+}  # fmt: skip
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_WHOLE: Final = re.compile(r"[-+]?[0-9]{1,15}")
+_REAL: Final = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]{1,15}")
+_LONGEST_TEXT: Final = 1000
+
+Value = TypeVar("Value")
+Plain: TypeAlias = dict[str, "Plain"] | list["Plain"] | str | int | float | bool | None
+"""What a mapping that is only passed on may hold."""
+
+
+def is_nothing(node: Node) -> bool:
+    """Whether a key was written without a value."""
+    return isinstance(node, ScalarNode) and node.tag == _CORE + "null"
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` where a known word is close; else the known words."""
+    words = sorted(known)
+    close = get_close_matches(word, words, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(words)}"
+
+
+class Reader:
+    """Takes values out of nodes and notes what is wrong with them."""
+
+    def __init__(self, name: str) -> None:
+        """`name` is the file's name as its author knows it."""
+        self.name = name
+        self.findings: list[Finding] = []
+
+    def wrong(self, node: Node, message: str) -> None:
+        """Note an error at this node."""
+        self.findings.append(Finding(*place(node), message))
+
+    def finish(self) -> None:
+        """Raise PolicyError if anything was wrong."""
+        if self.findings:
+            raise PolicyError(self.name, self.findings)
+
+    def _wrong_kind(self, node: Node, what: str, wanted: str) -> None:
+        kind = _NAMES.get(str(node.tag).removeprefix(_CORE), f"of an unknown type ({node.tag})")
+        quoted = (
+            isinstance(node, ScalarNode) and kind not in {"nothing", "a text"} and wanted.startswith("a text")
+        )
+        self.wrong(node, f"{what} must be {wanted}, not {kind}" + (": put it in quotes" if quoted else ""))
+
+    def pairs(self, node: Node, what: str) -> dict[str, tuple[Node, Node]]:
+        """Key -> (key node, value node) of a mapping with any keys; each key once."""
+        found: dict[str, tuple[Node, Node]] = {}
+        if not isinstance(node, MappingNode):
+            self._wrong_kind(node, what, "a mapping")
+            return found
+        for key_node, value in node.value:
+            if not isinstance(key_node, ScalarNode):
+                self._wrong_kind(key_node, f"a key of {what}", "a text")
+            elif key_node.value in found:
+                first, _ = place(found[key_node.value][0])
+                self.wrong(key_node, f"{what} has {key_node.value!r} twice (first in line {first})")
+            else:
+                found[key_node.value] = (key_node, value)
+        return found
+
+    def mapping(
+        self, node: Node, what: str, known: Collection[str], required: Collection[str] = ()
+    ) -> dict[str, Node]:
+        """Key -> value node of a mapping that has these keys and no others."""
+        pairs = self.pairs(node, what)
+        for key in sorted(pairs.keys() - set(known)):
+            self.wrong(pairs.pop(key)[0], f"unknown key {key!r} in {what}{meant(key, known)}")
+        if isinstance(node, MappingNode):
+            for key in required:
+                if key not in pairs:
+                    self.wrong(node, f"{what} needs {key!r}")
+        return {key: value for key, (_, value) in pairs.items()}
+
+    def items(self, node: Node, what: str) -> list[Node]:
+        """The nodes of a list."""
+        if not isinstance(node, SequenceNode):
+            self._wrong_kind(node, what, "a list")
+            return []
+        return list(node.value)
+
+    def text(self, node: Node, what: str) -> str:
+        """A text that is not empty; what YAML takes for a number, a date or true must stand in quotes."""
+        if not isinstance(node, ScalarNode) or node.tag != _CORE + "str":
+            self._wrong_kind(node, what, "a text")
+            return ""
+        text = str(node.value)
+        if not text.strip() or len(text) > _LONGEST_TEXT:
+            self.wrong(node, f"{what} must be a text of 1 to {_LONGEST_TEXT} characters")
+        return text
+
+    def texts(self, node: Node, what: str, *, lone: bool = True) -> tuple[str, ...]:
+        """A list of texts, not empty; with `lone`, one text stands for a list of one."""
+        if lone and isinstance(node, ScalarNode) and not is_nothing(node):
+            return (self.text(node, what),)
+        items = self.items(node, what)
+        if isinstance(node, SequenceNode) and not items:
+            self.wrong(node, f"{what} is an empty list: nothing could ever match it")
+        return tuple(self.text(item, f"an entry of {what}") for item in items)
+
+    def word(self, node: Node, what: str, known: Collection[str]) -> str:
+        """One of a closed list of words."""
+        errors = len(self.findings)
+        word = self.text(node, what)
+        if len(self.findings) == errors and word not in known:
+            self.wrong(node, f"{what} can't be {word!r}{meant(word, known)}")
+        return word
+
+    def words(self, node: Node, what: str, known: Collection[str]) -> tuple[str, ...]:
+        """A list of words of a closed list, or one of them."""
+        if isinstance(node, ScalarNode):
+            return (self.word(node, what, known),)
+        items = self.items(node, what)
+        if isinstance(node, SequenceNode) and not items:
+            self.wrong(node, f"{what} is an empty list: nothing could ever match it")
+        return tuple(self.word(item, f"an entry of {what}", known) for item in items)
+
+    def whole(self, node: Node, what: str, least: int, most: int) -> int:
+        """A whole number between `least` and `most`."""
+        if not isinstance(node, ScalarNode) or node.tag != _CORE + "int":
+            self._wrong_kind(node, what, "a whole number")
+            return least
+        number = int(node.value) if _WHOLE.fullmatch(node.value) else -1
+        if not least <= number <= most:
+            self.wrong(node, f"{what} must be from {least} to {most}")
+        return number
+
+    def duration(self, node: Node, what: str, *, least: Millis = 1, none: bool = False) -> Millis:
+        """Milliseconds; with `none`, the word `none` is `NEVER`."""
+        if not isinstance(node, ScalarNode) or is_nothing(node):
+            self._wrong_kind(node, what, "a duration" + (" or none" if none else ""))
+            return least
+        text = str(node.value)
+        if text == NONE and none:
+            return NEVER
+        try:
+            millis = parse_duration(text)
+        except InputError as error:
+            self.wrong(node, f"{what}: {error}")
+            return least
+        if millis < least:
+            self.wrong(node, f"{what} can't be {text}: it must be longer")
+        return millis
+
+    def durations(self, node: Node, what: str) -> tuple[Millis, ...]:
+        """Durations, longest first, without repetition: a list (it may be empty) or a single one."""
+        items = [node] if isinstance(node, ScalarNode) else self.items(node, what)
+        return tuple(sorted({self.duration(item, what) for item in items}, reverse=True))
+
+    def date(self, node: Node, what: str) -> Millis:
+        """00:00 UTC of a day."""
+        text = str(node.value) if isinstance(node, ScalarNode) else ""
+        if not _DATE.fullmatch(text):
+            self.wrong(node, f"{what} must be a day, like 2026-12-31")
+            return NEVER
+        try:
+            return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1000
+        except ValueError:
+            self.wrong(node, f"{what}: there is no day {text}")
+            return NEVER
+
+    def plain(self, node: Node, what: str) -> Mapping[str, Plain]:
+        """A mapping as plain data, of bounded size, whatever aliases it holds."""
+        budget = 2000
+
+        def take(inner: Node, depth: int) -> Plain:
+            nonlocal budget
+            budget -= 1
+            if budget < 0 or depth > 8:
+                return None
+            if isinstance(inner, MappingNode):
+                pairs = self.pairs(inner, what)
+                return {key: take(value, depth + 1) for key, (_, value) in pairs.items()}
+            if isinstance(inner, SequenceNode):
+                return [take(item, depth + 1) for item in inner.value]
+            return self._scalar(inner, what)
+
+        errors = len(self.findings)
+        if not isinstance(node, MappingNode):
+            self._wrong_kind(node, what, "a mapping")
+            return {}
+        taken = take(node, 0)
+        if budget < 0 and len(self.findings) == errors:
+            self.wrong(node, f"{what} is too large")
+        return taken if isinstance(taken, dict) else {}
+
+    def _scalar(self, node: Node, what: str) -> Plain:
+        kind, text = str(node.tag).removeprefix(_CORE), str(node.value)
+        if kind in {"str", "timestamp"}:
+            return text
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return text.lower() in {"true", "yes", "on"}
+        if kind == "int" and _WHOLE.fullmatch(text):
+            return int(text)
+        if kind == "float" and _REAL.fullmatch(text):
+            return float(text)
+        self.wrong(node, f"{text!r} in {what} can't be read: write a plain number, or put it in quotes")
+        return None
+
+
+def each(reader: Reader, node: Node | None, what: str, read: Callable[[Node], Value]) -> list[Value]:
+    """What `read` makes of every item of a list; nothing for a section that is absent or left empty."""
+    if node is None or is_nothing(node):
+        return []
+    return [read(item) for item in reader.items(node, what)]

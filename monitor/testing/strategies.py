@@ -1,0 +1,408 @@
+"""Hypothesis strategies: policies and whole partition histories that sit on the boundaries of the limits.
+
+A history is plain data: a policy, the records of `session-control` and the records of one partition of
+`access-events`, each with its append time, in integer milliseconds. `record_json`, `control_json`, `event_of`
+and `policy_text` render its parts. Limits are a few seconds, and instants are drawn as
+`something that happened + a limit + a grace + (-1 | 0 | 1) ms`, so that most histories touch a deadline.
+
+    @given(histories())
+    def test_mine(history): ...
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias, TypedDict
+
+from monitor.core.errors import MissingExtraError
+from monitor.core.events import ACTIVITY_KINDS, ActivityKind, Event, EventType, Principal
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:  # pragma: no cover - the extra is there wherever tests run
+    raise MissingExtraError("test", "monitor.testing.strategies") from error
+
+Step: TypeAlias = dict[str, Any]
+"""One record: `at` (append time), `kind` (`event`, `tick`, `alive`) and its fields. Absent means absent."""
+
+
+class History(TypedDict):
+    """One partition's life. Offsets are positions in the lists."""
+
+    policy: dict[str, Any]
+    controls: list[Step]
+    log: list[Step]
+
+
+MIDNIGHT: Final = int(datetime(2026, 11, 24, tzinfo=UTC).timestamp()) * 1000
+"""Exceptions end at a midnight (UTC), so histories begin shortly before one."""
+
+DAY: Final = 86_400_000
+NEVER: Final = 1 << 60
+CLASSIFICATIONS: Final = ("public", "internal", "confidential", "restricted")
+IDLE: Final = (5000, 4000, 6000, 8000, 12000)
+ABSOLUTE: Final = (30000, 20000, 10000, 60000, 15000, 120000)
+
+_NUDGES: Final = st.sampled_from((0, 1, -1))
+_RARELY: Final = st.sampled_from((False,) * 11 + (True,))
+_HALF: Final = st.booleans()
+_STEPS: Final = st.sampled_from((1000, 0, 50, 500, 2000, 2999, 3000, 3001, 3500))
+_RECORDS: Final = st.sampled_from(("event",) * 14 + ("tick",) * 4 + ("alive",) * 2 + ("control",) * 3)
+_TYPES: Final = st.sampled_from(
+    ("session.activity",) * 13
+    + ("session.opened",) * 2
+    + ("session.reauthenticated",) * 3
+    + ("session.closed",)
+)
+_ACTIVITIES: Final = st.sampled_from((None, None, None, "human", "agent", "inflight", "keepalive", "dance"))
+_SOURCES: Final = st.sampled_from((None, "gateway-1", "gateway-1", "gateway-2"))
+_ROLES: Final = st.sampled_from((("analyst",), ("admin",), ("admin", "analyst"), ("root",)))
+_WORDS: Final = {
+    "principal": st.sampled_from(("user", "service")),
+    "roles": _ROLES,
+    "classification": st.sampled_from((*CLASSIFICATIONS, "restricted", "secret")),
+    "workload": st.sampled_from(("console", "batch", "inference")),
+    "route": st.sampled_from(("/v1/models/fraud", "/v1/chat")),
+    "client_ip": st.sampled_from(("10.0.0.1", "10.0.0.2")),
+}
+_WORD_NAMES: Final = st.sampled_from(tuple(_WORDS))
+_ACR: Final = st.sampled_from(("aal2", None, "aal1"))
+_REASONS: Final = st.sampled_from(
+    ("incident 4711", "risk", "idp_signal", "concurrency_limit", "closed", "locked")
+)
+_CONTROLS: Final = st.sampled_from(
+    ("control.revoke",) * 4 + ("control.lock",) * 4 + ("control.unlock",) * 2 + ("control.policy",) * 4
+)
+_CONDITIONS: Final = st.sampled_from(
+    (
+        {"classification": {"at_least": "confidential"}},
+        {"classification": {"at_least": "restricted"}},
+        {"roles": ["admin", "root"]},
+        {"workload": ["batch"]},
+        {"route": ["/v1/models/fraud*"]},
+        {"subject": ["alice"]},
+        {"roles": ["admin"], "workload": ["batch", "inference"]},
+    )
+)
+
+
+@st.composite
+def policies(draw: st.DrawFn, lateness: int = 2000) -> dict[str, Any]:
+    """A policy with short limits: defaults, up to three rules (some on trial), up to two exceptions."""
+    limits = {"idle": st.sampled_from(IDLE), "absolute": st.sampled_from(ABSOLUTE)}
+    rules: list[dict[str, Any]] = []
+    for number in range(draw(st.integers(0, 3))):
+        rule: dict[str, Any] = {"name": f"rule-{number}", "when": draw(_CONDITIONS)}
+        for kind in draw(st.sampled_from((("idle",), ("absolute",), ("idle", "absolute")))):
+            rule[kind] = draw(limits[kind])
+        if draw(st.integers(0, 3)) == 3:
+            rule["enforce"] = "observe"
+        elif draw(st.integers(0, 2)) == 2:
+            rule["counts"] = draw(st.sampled_from((["agent", "inflight"], ["human"])))
+        elif not any("acr_values" in other for other in rules) and draw(st.integers(0, 2)) == 2:
+            rule["acr_values"] = ["aal2"]
+        rules.append(rule)
+    exceptions: list[dict[str, Any]] = []
+    for number in range(draw(st.sampled_from((0, 0, 1, 2)))):
+        exception: dict[str, Any] = {
+            "name": f"exception-{number}",
+            "when": {"subject": ["alice", "bob"][number:]},
+        }
+        exception["until"] = MIDNIGHT + draw(st.sampled_from((0, 0, 0, DAY, -DAY)))
+        for kind in draw(st.sampled_from((("idle",), ("idle", "absolute")))):
+            exception[kind] = 3 * draw(limits[kind])
+        exceptions.append(exception)
+    return {
+        "classifications": list(CLASSIFICATIONS),
+        "timing": {
+            "lateness": lateness,
+            "outage_grace": draw(st.sampled_from((4000, 2000, 10000))),
+            "source_grace": draw(st.sampled_from((3000, 1000, 6000))),
+            "credential_lifetime": draw(st.sampled_from((DAY, 60000, 20000, 8000))),
+        },
+        "defaults": {
+            "idle": draw(limits["idle"]),
+            "absolute": NEVER if draw(_RARELY) else draw(limits["absolute"]),
+            "warn_before": draw(st.sampled_from(([2000], [], [3000, 1000], [5000, 2000]))),
+        },
+        "rules": rules,
+        "exceptions": exceptions,
+    }
+
+
+class _Weaver:
+    """Draws one history, remembering what instants matter to it."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.lateness = draw(st.sampled_from((2000, 1000, 500)))
+        self.policy = draw(policies(self.lateness))
+        self.policies = [self.policy]
+        self.now = MIDNIGHT - draw(st.sampled_from((10000, 4000, 20000, 600000)))
+        self.sessions = [f"s{number}" for number in range(draw(st.integers(1, 4)))]
+        self.subjects = {sid: draw(st.sampled_from((None, "alice", "bob"))) for sid in self.sessions}
+        self.instants = dict.fromkeys(self.sessions, (self.now, self.now))  # latest event, latest start
+        self.controls: list[Step] = []
+        self.log: list[Step] = []
+
+    def history(self, shortest: int, longest: int) -> History:
+        """Draw the records one by one, each from what the ones before make interesting."""
+        for _ in range(self.draw(st.integers(shortest, longest))):
+            self.advance()
+            getattr(self, self.draw(_RECORDS))()
+        return {"policy": self.policy, "controls": self.controls, "log": self.log}
+
+    def advance(self) -> None:
+        """Append times: mostly short steps, often right at an instant that matters, seldom backwards.
+
+        A long way is an outage, or the owner's ticks fill it.
+        """
+        if self.draw(_HALF):
+            self.now += self.draw(_STEPS)
+        elif self.draw(_RARELY):
+            self.now -= 700
+        else:
+            instant = self.instant()
+            target = instant if 0 <= instant - self.now <= 60000 else self.now + 100
+            if target - self.now > 3000 and self.log and self.draw(_HALF):
+                between = range(self.now + 3000, target, 3000)
+                self.log += [{"kind": "tick", "at": at, "controls_to": -1} for at in between]
+            self.now = target
+
+    def instant(self) -> int:
+        """Something that happened, plus a limit, plus a grace, plus or minus a millisecond."""
+        draw, policy = self.draw, self.policies[-1]
+        latest, start = self.instants[draw(st.sampled_from(self.sessions))]
+        limits = (policy["defaults"], *policy["rules"], *policy["exceptions"])
+        bases = [latest + rule["idle"] for rule in limits if "idle" in rule]
+        bases += [start + rule["absolute"] for rule in limits if "absolute" in rule]
+        bases += [latest, self.now, MIDNIGHT, self.now + policy["timing"]["credential_lifetime"]]
+        bases += [control["at"] for control in self.controls[-2:]]
+        graces = (0, self.lateness, policy["timing"]["source_grace"], policy["timing"]["outage_grace"], -2000)
+        base = bases[draw(st.integers(0, len(bases) - 1))]
+        return int(base + graces[draw(st.integers(0, 4))] + draw(_NUDGES))
+
+    def tick(self) -> None:
+        """The owner's tick; often with all controls there are, sometimes with fewer (never takes any back)."""
+        known = len(self.controls) - 1
+        to = known if self.draw(_HALF) else self.draw(st.integers(-1, known))
+        self.log.append({"kind": "tick", "at": self.now, "controls_to": to})
+
+    def alive(self) -> None:
+        """A source's word that all up to `time` is sent; now and then its last."""
+        time = self.now if self.draw(_HALF) else self.instant()
+        step = {
+            "kind": "alive",
+            "at": self.now,
+            "source": self.draw(st.sampled_from(("gateway-1", "gateway-2"))),
+        }
+        self.log.append({**step, "time": time, "final": self.draw(_RARELY)})
+
+    def event(self) -> None:
+        """An access event: most say little, as most do; some are copies, early, late, or from a fast clock."""
+        draw = self.draw
+        earlier = [step for step in self.log[-6:] if step["kind"] == "event"]
+        if earlier and draw(_RARELY):
+            self.log.append({**earlier[0], "at": self.now})
+            return
+        sid = draw(st.sampled_from(self.sessions))
+        step: Step = {"kind": "event", "at": self.now, "type": draw(_TYPES), "session_id": sid}
+        shape = draw(st.integers(0, 7))
+        if shape >= 5:
+            step["time"] = (
+                self.instant() if shape == 5 else self.now - (self.lateness + draw(_NUDGES)) * (shape - 6)
+            )
+        self._say_who(step)
+        for name in ("activity", "source"):
+            word = draw(_ACTIVITIES if name == "activity" else _SOURCES)
+            if word is not None:
+                step[name] = word
+        if draw(st.integers(0, 3)) == 3 or step["type"] == "session.reauthenticated":
+            self._say_when_authenticated(step)
+        if draw(_RARELY):
+            step["expires"] = self.now // 1000 * 1000 + draw(st.sampled_from((5000, 30000, 90000)))
+        self.log.append(step)
+        time = min(step.get("time", self.now), self.now)
+        latest, start = self.instants[sid]
+        self.instants[sid] = (max(latest, time), max(start, step.get("auth_time", start)))
+
+    def _say_who(self, step: Step) -> None:
+        draw, subject = self.draw, self.subjects[step["session_id"]]
+        if subject is not None and draw(_HALF):
+            step["subject"] = subject
+        if draw(_RARELY):
+            step["subject"] = "bob"
+        if draw(_RARELY):
+            step["tenant"] = draw(st.sampled_from(("acme", "acme", "other")))
+        for _ in range(draw(st.sampled_from((0, 0, 0, 1, 2)))):
+            name = draw(_WORD_NAMES)
+            step[name] = draw(_WORDS[name])
+
+    def _say_when_authenticated(self, step: Step) -> None:
+        """`auth_time` as text (any millisecond) or as a number (the end of its second)."""
+        draw = self.draw
+        acr = draw(_ACR)
+        if acr is not None:
+            step["acr"] = acr
+        form = draw(st.integers(0, 5))
+        if form == 0:
+            return
+        if form == 1:
+            step["auth_time"] = self.now + self.lateness + draw(_NUDGES)
+        elif form == 2:
+            step["auth_time"] = self.now
+        elif form == 3:
+            step["auth_second"] = self.now // 1000 + draw(_NUDGES)
+        elif form == 4:
+            step["auth_second"] = self.instant() // 1000
+        else:
+            step["auth_time"] = self.instant()
+
+    def control(self) -> None:
+        """A control, and the tick that lets it act (or, now and then, no tick yet)."""
+        draw = self.draw
+        type_ = draw(_CONTROLS)
+        locks = [control["id"] for control in self.controls if control["type"] == "control.lock"]
+        at = self.now - draw(st.sampled_from((0, 0, 300, 2500, -50)))
+        control: Step = {"at": at, "type": type_, "id": f"c{len(self.controls)}", "target": {}}
+        control["reason"] = draw(_REASONS)
+        if type_ == "control.policy":
+            control["policy"] = draw(policies(self.lateness))
+            self.policies.append(control["policy"])
+        elif type_ == "control.unlock" and locks:
+            control["id"] = draw(st.sampled_from(locks))
+        else:
+            control["target"] = self._target()
+            if type_ == "control.lock" and draw(_HALF):
+                control["expires"] = self.instant() // 1000 * 1000
+            if type_ == "control.revoke" and draw(_HALF):
+                control["before"] = self.instant()
+        self.controls.append(control)
+        if not draw(_RARELY):
+            self.log.append({"kind": "tick", "at": self.now, "controls_to": len(self.controls) - 1})
+
+    def _target(self) -> Step:
+        draw = self.draw
+        targets: tuple[Step, ...] = (
+            {"session_id": draw(st.sampled_from(self.sessions))},
+            {"subject": "alice"},
+            {"role": "admin"},
+            {"tenant": "acme"},
+            {"all": True},
+            {"classification": "restricted"},
+            {"workload": "batch", "role": "analyst"},
+            {"client_ip": "10.0.0.1"},
+        )
+        return targets[draw(st.integers(0, len(targets) - 1))]
+
+
+@st.composite
+def histories(draw: st.DrawFn, shortest: int = 5, longest: int = 60) -> History:
+    """A whole history: 1 to 4 sessions; late, early, doubled and wrong events; outages, controls, policies."""
+    return _Weaver(draw).history(shortest, longest)
+
+
+def instant_text(millis: int) -> str:
+    """RFC 3339, UTC, milliseconds: exact."""
+    second, rest = divmod(millis, 1000)
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+
+
+def record_json(step: Step) -> dict[str, Any]:
+    """The record of `access-events` as it stands on the wire, before it becomes bytes."""
+    if step["kind"] == "tick":
+        return {"type": "monitor.tick", "owner": "property", "controls_to": step["controls_to"]}
+    if step["kind"] == "alive":
+        alive = {"type": "source.alive", "source": step["source"], "time": instant_text(step["time"])}
+        return alive | ({"final": True} if step["final"] else {})
+    found = {name: word for name, word in step.items() if name not in {"kind", "at", "auth_second"}}
+    for name in ("time", "auth_time", "expires"):
+        if name in found:
+            found[name] = instant_text(found[name])
+    if "auth_second" in step:
+        found["auth_time"] = step["auth_second"]
+    return found
+
+
+def control_json(control: Step) -> dict[str, Any]:
+    """The record of `session-control` as it stands on the wire; a policy is its text."""
+    found = {name: word for name, word in control.items() if name not in {"at", "policy"}}
+    found |= {"by": "property", "time": instant_text(control["at"])}
+    for name in ("before", "expires"):
+        if name in found:
+            found[name] = instant_text(found[name])
+    if "policy" in control:
+        found["policy"] = policy_text(control["policy"])
+    return found
+
+
+def event_of(step: Step) -> Event:
+    """The core event of an `event` step, as decoding its wire record would give it."""
+    words = {
+        name: step.get(name)
+        for name in (
+            "subject",
+            "classification",
+            "workload",
+            "route",
+            "tenant",
+            "client_ip",
+            "acr",
+            "expires",
+            "source",
+        )
+    }
+    principal = Principal(step["principal"]) if "principal" in step else None
+    usual = "agent" if principal is Principal.SERVICE else "human"
+    return Event(
+        type=EventType(step["type"]),
+        session_id=step["session_id"],
+        time=min(step.get("time", step["at"]), step["at"]),
+        appended=step["at"],
+        activity=ACTIVITY_KINDS.get(step.get("activity", usual), ActivityKind.KEEPALIVE),
+        principal=principal,
+        roles=tuple(sorted(step["roles"])) if "roles" in step else None,
+        auth_time=step["auth_second"] * 1000 + 999 if "auth_second" in step else step.get("auth_time"),
+        **words,
+    )
+
+
+def policy_text(policy: dict[str, Any]) -> str:
+    """The policy as people write it: YAML."""
+
+    def duration(millis: int) -> str:
+        return "none" if millis >= NEVER else f"{millis // 1000}s" if millis % 1000 == 0 else f"{millis}ms"
+
+    def flow(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{name}: {flow(inner)}" for name, inner in value.items()) + "}"
+        if isinstance(value, list | tuple):
+            return "[" + ", ".join(flow(inner) for inner in value) + "]"
+        return f'"{value}"' if "*" in str(value) else str(value)
+
+    def limits(rule: dict[str, Any]) -> dict[str, Any]:
+        return {kind: duration(rule[kind]) for kind in ("idle", "absolute") if kind in rule}
+
+    warn_before = [duration(lead) for lead in policy["defaults"]["warn_before"]]
+    lines = [
+        "version: 1",
+        f"classifications: {flow(policy['classifications'])}",
+        f"timing: {flow({name: duration(millis) for name, millis in policy['timing'].items()})}",
+        f"defaults: {flow(limits(policy['defaults']) | {'warn_before': warn_before})}",
+    ]
+    if policy["rules"]:
+        lines.append("rules:")
+    for rule in policy["rules"]:
+        words: dict[str, Any] = {"name": rule["name"], "when": rule["when"], **limits(rule)}
+        if "counts" in rule:
+            words["idle_counts"] = rule["counts"]
+        if "acr_values" in rule:
+            words["reauth"] = {"acr_values": rule["acr_values"]}
+        if "enforce" in rule:
+            words["enforce"] = rule["enforce"]
+        lines.append(f"  - {flow(words)}")
+    if policy["exceptions"]:
+        lines.append("exceptions:")
+    for exception in policy["exceptions"]:
+        until = datetime.fromtimestamp(exception["until"] // 1000, UTC).strftime("%Y-%m-%d")
+        words = {"name": exception["name"], "when": exception["when"], **limits(exception), "until": until}
+        lines.append(f"  - {flow(words | {'reason': 'a property', 'approved_by': 'carol'})}")
+    return "\n".join(lines) + "\n"

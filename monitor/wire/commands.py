@@ -1,0 +1,207 @@
+"""Records of session-commands: commands, warnings and watermarks, and the keys they stand under."""
+
+from enum import Enum
+from typing import Annotated, Final
+
+import msgspec
+
+from monitor.core.commands import Command, CommandType, Reauth
+from monitor.core.instants import NEVER, LogMillis, Millis
+from monitor.core.reasons import Reason
+from monitor.wire.bad_record import BadRecord, DeadLetterReason
+from monitor.wire.cloudevents import partition_source, write_headers
+from monitor.wire.codec import Record, decode, encode, reader
+from monitor.wire.times import Instant
+
+WARNING_PREFIX: Final = "~warn/"
+WATERMARK_PREFIX: Final = "~watermark/"
+WATERMARK: Final = "monitor.watermark"
+
+_KNOWN_TYPES: Final = frozenset(CommandType)
+_KNOWN_REASONS: Final = frozenset(Reason)
+
+
+def _absent() -> Instant:
+    """Stands where a record of an unknown type says nothing."""
+    return Instant(-1)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A place in access-events."""
+
+    partition: int = -1
+    offset: int = -1
+
+
+class CommandRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A command as it stands on the topic: readable also where a newer monitor wrote it.
+
+    `type` and `reason` are words. Of a type that is not known here only `type` and `session_id` can be relied on:
+    a gateway refuses that session. A reason that is not known is shown as it is.
+    """
+
+    type: str
+    session_id: str
+    id: str = ""
+    epoch: int = -1
+    reason: str = ""
+    effective_at: Instant = msgspec.field(default_factory=_absent)
+    cutoff: Instant = msgspec.field(default_factory=_absent)
+    limit_ms: int | None = None
+    rule: str | None = None
+    policy: str = ""
+    subject: str | None = None
+    classification: str | None = None
+    reauth: Reauth = Reauth(allowed=False)
+    message: str = ""
+    forget_after: Instant = msgspec.field(default_factory=_absent)
+    src: Place = Place()
+    """The offset at which it was decided; a strike before record o counts as o - 1."""
+    issued_at: Instant = msgspec.field(default_factory=_absent)
+    """When it was written; no part of the decision."""
+    log_time: Instant = msgspec.field(default_factory=_absent)
+    """The log time at which it was decided ..."""
+    due: Instant = msgspec.field(default_factory=_absent)
+    """... and from which it could have been."""
+    control_id: str = ""
+    lead_ms: int | None = None
+    """Of a warning only: how long before the deadline it was due."""
+
+    @property
+    def known_type(self) -> CommandType | None:
+        """The type, or None where this program does not know it."""
+        return CommandType(self.type) if self.type in _KNOWN_TYPES else None
+
+    @property
+    def known_reason(self) -> Reason | None:
+        """The reason, or None where this program does not know it."""
+        return Reason(self.reason) if self.reason in _KNOWN_REASONS else None
+
+    def to_command(self) -> Command:
+        """The decision. Raises BadRecord where its type or reason is not known here."""
+        kind, reason = self.known_type, self.known_reason
+        if kind is None or reason is None:
+            raise BadRecord(DeadLetterReason.UNKNOWN_TYPE, "a newer monitor wrote this command: upgrade this one")
+        return Command(
+            type=kind, session_id=self.session_id, epoch=self.epoch, reason=reason, effective_at=int(self.effective_at),
+            cutoff=int(self.cutoff), limit_ms=self.limit_ms, rule=self.rule, policy=self.policy, subject=self.subject,
+            classification=self.classification, reauth=self.reauth, forget_after=int(self.forget_after),
+            partition=self.src.partition, offset=self.src.offset, log_time=int(self.log_time), due=int(self.due),
+            control_id=self.control_id, message=self.message, lead_ms=self.lead_ms,
+        )  # fmt: skip
+
+
+class _Head(msgspec.Struct):
+    type: str
+    session_id: str
+
+
+class Watermark(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag=WATERMARK):
+    """Every deadline up to `decided_to` on this partition has been decided, and stands before this record."""
+
+    partition: int
+    decided_to: Instant
+    log_time: Instant
+    controls_to: int
+    """The last control offset that rules the partition; -1: none."""
+    issued_at: Instant
+    owner: str | None = None
+    api: Annotated[str | None, msgspec.Meta(description="Where the owner answers for the partition's live sessions.")] = None
+
+
+class KeyKind(Enum):
+    """What stands under a key of session-commands."""
+
+    SESSION = "session"
+    WARNING = "warning"
+    WATERMARK = "watermark"
+    OTHER = "other"
+    """A newer monitor's: to be skipped."""
+
+
+_command_reader: Final = reader(CommandRecord)
+_head_reader: Final = reader(_Head)
+_watermark_reader: Final = reader(Watermark)
+_NEEDED: Final = ("id", "epoch", "reason", "effective_at", "cutoff")
+
+
+def warning_key(session_id: str) -> bytes:
+    """The key of a session's warning: apart from its command, so that it can't weaken one."""
+    return f"{WARNING_PREFIX}{session_id}".encode()
+
+
+def watermark_key(partition: int) -> bytes:
+    """The key of a partition's watermark."""
+    return f"{WATERMARK_PREFIX}{partition}".encode()
+
+
+def read_key(key: bytes | None) -> tuple[KeyKind, str]:
+    """What a key speaks of: its kind, and the session id (or partition). Raises BadRecord where it is no text."""
+    if not key:
+        return KeyKind.OTHER, ""
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        raise BadRecord(DeadLetterReason.NOT_UTF8, "the key is not UTF-8") from None
+    if text[0] != "~":
+        return KeyKind.SESSION, text
+    if text.startswith(WARNING_PREFIX):
+        return KeyKind.WARNING, text.removeprefix(WARNING_PREFIX)
+    if text.startswith(WATERMARK_PREFIX):
+        return KeyKind.WATERMARK, text.removeprefix(WATERMARK_PREFIX)
+    return KeyKind.OTHER, text
+
+
+def encode_command(command: Command, issued_at: Millis) -> Record:
+    """The record of a command: under its session's id, a warning under a key of its own."""
+    session_id, id_ = command.session_id, command.id
+    limit = command.limit_ms
+    value = encode(
+        CommandRecord(
+            type=command.type.value, session_id=session_id, id=id_, epoch=command.epoch, reason=command.reason.value,
+            effective_at=Instant(command.effective_at), cutoff=Instant(command.cutoff),
+            limit_ms=None if limit is None or limit >= NEVER else limit, rule=command.rule, policy=command.policy,
+            subject=command.subject, classification=command.classification, reauth=command.reauth,
+            message=command.message, forget_after=Instant(command.forget_after),
+            src=Place(command.partition, command.offset), issued_at=Instant(issued_at),
+            log_time=Instant(command.log_time), due=Instant(command.due), control_id=command.control_id,
+            lead_ms=command.lead_ms,
+        )
+    )  # fmt: skip
+    warning = command.type is CommandType.WARN
+    key = warning_key(session_id) if warning else session_id.encode()
+    return Record(key, value, write_headers(command.type.value, id_, partition_source(command.partition), issued_at))
+
+
+def decode_command(value: bytes | None) -> CommandRecord:
+    """The command in these bytes. Raises BadRecord; an unknown type or reason is no error."""
+    try:
+        record = decode(_command_reader, value)
+    except BadRecord:
+        # A newer type may say other things under our names; who it speaks of is what matters then.
+        head = decode(_head_reader, value)
+        if head.type in _KNOWN_TYPES:
+            raise
+        return CommandRecord(head.type, head.session_id)
+    if record.type in _KNOWN_TYPES and not (
+        record.id and record.reason and record.epoch >= 0 and record.effective_at >= 0 and record.cutoff >= 0
+    ):
+        raise BadRecord(DeadLetterReason.MISSING_FIELD, f"a command needs {', '.join(_NEEDED)}")
+    return record
+
+
+def encode_watermark(
+    partition: int, decided_to: LogMillis, log_time: LogMillis, controls_to: int, issued_at: Millis,
+    *, owner: str | None = None, api: str | None = None,
+) -> Record:  # fmt: skip
+    """The record of a watermark. Before the first event a partition has decided nothing: that is 1970."""
+    mark = Watermark(
+        partition, Instant(max(decided_to, 0)), Instant(max(log_time, 0)), controls_to, Instant(issued_at), owner, api
+    )
+    source = partition_source(partition)
+    return Record(watermark_key(partition), encode(mark), write_headers(WATERMARK, f"{partition}/{issued_at}", source, issued_at))
+
+
+def decode_watermark(value: bytes | None) -> Watermark:
+    """The watermark in these bytes. Raises BadRecord."""
+    return decode(_watermark_reader, value)

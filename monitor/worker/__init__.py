@@ -1,0 +1,1 @@
+"""The monitor itself: a Faust application that owns partitions of access events."""

@@ -1,0 +1,98 @@
+"""From decisions to records: where each effect of one partition goes, and in which order.
+
+Commands go to the partition of their events, so that one partition is one history. Everything is handed to
+the appender in the order it was decided; what the appender took is durable before an offset is committed.
+"""
+
+from collections import deque
+
+from monitor.core.commands import Command
+from monitor.core.effects import Effect, Forgotten
+from monitor.core.events import Event
+from monitor.core.instants import LogMillis
+from monitor.core.lifecycle import Lifecycle
+from monitor.observe.metrics import WorkerMetrics
+from monitor.wire.commands import encode_command, encode_watermark, warning_key
+from monitor.wire.dead_letters import encode_dead_letter, encode_refused_dead_letter
+from monitor.wire.events import with_time
+from monitor.wire.lifecycle import encode_lifecycle
+from monitor.wire.partitioner import partition_for
+from monitor.wire.topics import Topics
+from monitor.worker.intake import REROUTED_HEADER
+from monitor.worker.ports import Appended, Appender, Clock, Headers, Record
+
+
+class LogOutlet:
+    """Appends what one partition decides."""
+
+    def __init__(self, number: int, topics: Topics, appender: Appender, clock: Clock, metrics: WorkerMetrics) -> None:
+        """`number` is the partition's, here and on the commands topic."""
+        self.forgotten: list[Forgotten] = []
+        """Sessions whose records want tombstones once their offset is committed."""
+        self._number = number
+        self._topics = topics
+        self._appender = appender
+        self._clock = clock
+        self._metrics = metrics
+        self._dues: deque[LogMillis | None] = deque()
+
+    def effect(self, effect: Effect) -> None:
+        """Append a command or a lifecycle record; keep a tombstone for after the commit."""
+        if isinstance(effect, Command):
+            key, value, headers = encode_command(effect, self._clock.now())
+            self._command(key, value, headers, effect.due)
+            self._metrics.commands.labels(effect.type.value, effect.reason.value).inc()
+        elif isinstance(effect, Lifecycle):
+            key, value, headers = encode_lifecycle(effect)
+            topic = self._topics.session_lifecycle
+            self._appender.append(topic.name, partition_for(key, topic.partitions), key, value, headers)
+        elif isinstance(effect, Forgotten):
+            self.forgotten.append(effect)
+
+    def dead_letter(self, record: Record, reason: str, detail: str) -> None:
+        """Put a record aside as it came, with why and whence."""
+        topic = self._topics.dead_letters
+        source = self._topics.access_events.name
+        key, value, headers = encode_dead_letter(record, reason, detail, source, self._number)
+        refused = encode_refused_dead_letter(record, reason, source, self._number)
+        partition = self._number % topic.partitions
+        self._appender.append(topic.name, partition, key, value, headers, instead=refused)
+        self._metrics.dead_letters.labels(reason).inc()
+
+    def reroute(self, record: Record, event: Event, partition: int) -> None:
+        """Write an event to the partition its session belongs to; it keeps its original append time."""
+        value = with_time(record.value or b"", record.timestamp)
+        headers = [*record.headers, (REROUTED_HEADER, str(self._number).encode())]
+        self._appender.append(self._topics.access_events.name, partition, event.session_id.encode(), value, headers)
+        self._metrics.rerouted.labels(event.source or "unknown").inc()
+
+    def watermark(self, decided_to: LogMillis, log_time: LogMillis, controls_to: int, owner: str, api: str) -> None:
+        """Say that every deadline up to `decided_to` stands before this record."""
+        key, value, headers = encode_watermark(
+            self._number, decided_to, log_time, controls_to, self._clock.now(), owner=owner, api=api
+        )
+        self._command(key, value, headers, None)
+
+    def tombstone(self, session_id: str) -> None:
+        """Let compaction forget a session's command and its warning."""
+        self._command(session_id.encode(), None, (), None)
+        self._command(warning_key(session_id), None, (), None)
+
+    def again(self, key: bytes, value: bytes) -> None:
+        """Write a command once more, so that compaction keeps it and not a weaker one."""
+        self._command(key, value, (), None)
+
+    def acknowledged(self, appended: Appended) -> None:
+        """The broker has some of our commands: see how long each took from being due."""
+        for _ in range(min(appended.count, len(self._dues))):
+            due = self._dues.popleft()
+            if due is not None and appended.timestamp > 0:
+                self._metrics.due_to_publish.observe(max(0, appended.timestamp - due) / 1000)
+
+    def _command(
+        self, key: bytes | None, value: bytes | None, headers: Headers, due: LogMillis | None
+    ) -> None:
+        self._appender.append(self._topics.session_commands.name, self._number, key, value, headers)
+        self._dues.append(due)
+
+

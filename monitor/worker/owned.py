@@ -1,0 +1,122 @@
+"""One partition that this worker owns: its decisions, its records in waiting, its checkpoint."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from monitor.core.effects import Forgotten
+from monitor.core.instants import LogMillis, Millis
+from monitor.core.partition import Partition, Position
+from monitor.core.session import Session, State
+from monitor.wire.topics import Topics
+from monitor.worker.intake import Intake
+from monitor.worker.outlet import LogOutlet
+from monitor.worker.ports import Appender, Record
+from monitor.worker.state import encode_position, encode_session, position_key
+from monitor.worker.ticker import Ticks
+
+SLICE: Final = 1000
+"""Records applied, or sessions encoded, between two turns of the event loop: a few milliseconds."""
+
+
+class Owned:
+    """A partition under this worker's hand. Everything but `await`ed writes is synchronous."""
+
+    def __init__(self, partition: Partition, intake: Intake, outlet: LogOutlet, committed: int) -> None:
+        """`committed` is the offset that the group has committed."""
+        self.partition = partition
+        self.intake = intake
+        self.outlet = outlet
+        self.committed = committed
+        self.ticks = Ticks()
+        self.waiting: deque[tuple[Sequence[Record], int]] = deque()
+        """Fetches not applied yet, each with the place of its first record that was not."""
+        self.paused = False
+        self.end_offset = committed
+        self.stale_positions: list[int] = []
+        self.last_watermark: Millis = 0
+        self.progressed_at: Millis = 0
+
+    @property
+    def number(self) -> int:
+        """The partition's number."""
+        return self.partition.number
+
+    def apply_some(self, latest: LogMillis) -> bool:
+        """Apply the next slice of what waits; whether there is more that could be applied now."""
+        while self.waiting:
+            records, place = self.waiting.popleft()
+            stop = min(place + SLICE, len(records))
+            place = self.intake.take(records, place, stop, latest)
+            if place < len(records):
+                self.waiting.appendleft((records, place))
+            if place < stop:
+                return False
+            if place == stop:
+                break
+        return bool(self.waiting)
+
+    @property
+    def backlog(self) -> int:
+        """Records fetched and not applied."""
+        return sum(len(records) - place for records, place in self.waiting)
+
+
+class Checkpoint:
+    """One checkpoint of one partition, in its steps. The order of the steps is the durability argument.
+
+    Seal the position; encode what is dirty; *everything decided so far* acknowledged; the changelog
+    acknowledged; the offset committed; only then the tombstones of what that offset made obsolete.
+    A session may be written in a later state than the sealed position: its `applied_offset` says so.
+    But never before what it has caused is durable, or a replay would skip an effect that was lost.
+    """
+
+    def __init__(self, owned: Owned, topics: Topics, appender: Appender) -> None:
+        """Seal: the position is the one right now. The partition must be swept."""
+        partition = owned.partition
+        self.position: Position = partition.position()
+        self.forgotten: list[Forgotten] = owned.outlet.forgotten
+        owned.outlet.forgotten = []
+        self._owned = owned
+        self._dirty: list[Session] = partition.dirty[:]
+        partition.dirty.clear()
+        self._topic = topics.changelog.name
+        self._appender = appender
+        self._encoded: list[tuple[bytes, bytes]] = []
+
+    @property
+    def moves(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._dirty) or self.position.offset > self._owned.committed
+
+    def encode_some(self) -> bool:
+        """Encode the next slice of dirty sessions; whether there are more."""
+        dirty, self._dirty = self._dirty[:SLICE], self._dirty[SLICE:]
+        for session in dirty:
+            session.dirty = False
+            if session.state is not State.FORGOTTEN:
+                self._encoded.append((session.session_id.encode(), encode_session(session)))
+        return bool(self._dirty)
+
+    def write(self) -> int:
+        """Append what was encoded and the position; the number of sessions. Only after the outputs are settled."""
+        append, number = self._appender.append, self._owned.number
+        for key, value in self._encoded:
+            append(self._topic, number, key, value)
+        append(self._topic, number, position_key(self.position.offset), encode_position(self.position))
+        return len(self._encoded)
+
+    def committed(self) -> None:
+        """The offset is committed: let compaction have what it made obsolete."""
+        owned, append = self._owned, self._appender.append
+        stale = [offset for offset in (*owned.stale_positions, owned.committed) if offset != self.position.offset]
+        for offset in stale:
+            append(self._topic, owned.number, position_key(offset), None)
+        owned.stale_positions.clear()
+        owned.committed = self.position.offset
+        for gone in self.forgotten:
+            again = owned.partition.sessions.get(gone.session_id)
+            if again is None:
+                append(self._topic, owned.number, gone.session_id.encode(), None)
+            if again is None or again.end is None:
+                owned.outlet.tombstone(gone.session_id)

@@ -1,0 +1,357 @@
+"""The owner of partitions: takes what the stream engine delivers, decides, writes, commits.
+
+One event loop. Per partition everything that decides is synchronous; what awaits are writes. Background
+turns: ticks, checkpoints, watermarks, and the sweeps that controls ask for.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from monitor.core.errors import InvariantError
+from monitor.core.events import Tick
+from monitor.core.instants import MINUTE, SECOND, Millis
+from monitor.core.partition import Position
+from monitor.core.standing import ControlLog
+from monitor.observe.metrics import WorkerMetrics
+from monitor.wire.events import encode_tick
+from monitor.wire.topics import Topics
+from monitor.worker import recovery
+from monitor.worker.clock import BrokerClock
+from monitor.worker.follower import ControlFollower
+from monitor.worker.intake import Blocked, Intake
+from monitor.worker.outlet import LogOutlet
+from monitor.worker.owned import Checkpoint, Owned
+from monitor.worker.ports import Appended, Appender, Clock, Offsets, Reader, Record
+from monitor.worker.state import encode_position, position_key
+
+log = logging.getLogger(__name__)
+
+AHEAD: Final[Millis] = MINUTE
+"""An append time further ahead of the wall clock than this is not believed."""
+TICK_KEY: Final = b"~tick"
+SWEEP: Final = 2000
+"""Sessions brought up to date with a control between two turns of the event loop."""
+WAITING: Final = 50_000
+"""Records of one partition that may wait unapplied before its fetching is paused."""
+
+
+class OwnerSettings(msgspec.Struct, frozen=True):
+    """What the operator chose."""
+
+    name: str
+    """Names this worker in ticks and watermarks."""
+    api: str = ""
+    start_from: str | None = None
+    """`earliest` or `latest`: where a partition begins that has never been committed."""
+    checkpoint_every: Millis = 700
+    pending_most: int = 200_000
+    """Records handed to the appender and unacknowledged: above, reading waits."""
+    watermark_every: Millis = SECOND
+
+
+class Host:
+    """Owns partitions. `failed` is set to the first broken promise; the shell then stops the worker."""
+
+    def __init__(
+        self, settings: OwnerSettings, topics: Topics, appender: Appender, reader: Reader, offsets: Offsets,
+        follower: ControlFollower, clock: Clock, metrics: WorkerMetrics,
+    ) -> None:  # fmt: skip
+        """Nothing is owned yet; `start` begins the background turns."""
+        self.owned: dict[int, Owned] = {}
+        self.recovering: set[int] = set()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settings = settings
+        self._topics = topics
+        self._appender = appender
+        self._reader = reader
+        self._offsets = offsets
+        self._follower = follower
+        self._controls: ControlLog = follower.controls
+        self._clock = clock
+        self._metrics = metrics
+        self._broker_clock = BrokerClock(clock.now(), clock.monotonic())
+        self._checkpointing = asyncio.Lock()
+        self._background: list[asyncio.Task[None]] = []
+        self._wake = asyncio.Event()
+        appender.on_acknowledged(self._acknowledged)
+        follower.on_read(self._wake.set)
+
+    # --- what the stream engine calls ----------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin ticking, checkpointing and sweeping."""
+        for name, turn in (
+            ("ticks", self._tick_forever()), ("checkpoints", self._checkpoint_forever()), ("turns", self._turn_forever()),
+        ):  # fmt: skip
+            task = asyncio.create_task(self._guarded(turn), name=name)
+            self._background.append(task)
+
+    async def assigned(self, partitions: Collection[int]) -> dict[int, int]:
+        """Recover each partition; the answer says from which offset to deliver."""
+        began = self._clock.monotonic()
+        self.recovering |= set(partitions)
+        try:
+            starts = dict(zip(partitions, await asyncio.gather(*map(self._recover, partitions)), strict=True))
+        finally:
+            self.recovering -= set(partitions)
+        gc.collect()
+        gc.freeze()
+        took = self._clock.monotonic() - began
+        self._metrics.recovery_seconds.set(took / 1000)
+        log.info("partitions_assigned", extra={"partitions": sorted(partitions), "took_ms": took})
+        self._wake.set()
+        return starts
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        """Final checkpoint, then forget."""
+        mine = [number for number in partitions if number in self.owned]
+        if mine:
+            await self.checkpoint(mine)
+        await self.lost(partitions)
+        log.info("partitions_revoked", extra={"partitions": sorted(partitions)})
+
+    async def lost(self, partitions: Collection[int]) -> None:
+        """They are somebody else's already: forget, write nothing."""
+        for number in partitions:
+            self.owned.pop(number, None)
+            self._metrics.forget_partition(number)
+
+    async def records(self, partition: int, records: Sequence[Record], end_offset: int) -> None:
+        """Apply one fetch; returns when it is applied, or waits in a bounded queue."""
+        owned = self.owned.get(partition)
+        if owned is None or not records:
+            return
+        owned.waiting.append((records, 0))
+        owned.end_offset = end_offset
+        await self._apply(owned)
+        if owned.backlog > WAITING and not owned.paused:
+            owned.paused = True
+            self._offsets.pause(partition)
+        while self._appender.pending > self._settings.pending_most:
+            self._metrics.throttled.inc()
+            await self._appender.settled(self._appender.mark())
+
+    async def stop(self) -> None:
+        """Final checkpoint of everything; idempotent."""
+        background, self._background = self._background, []
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        if self.owned and not self.failed.done():
+            await self.checkpoint(list(self.owned))
+        self.owned.clear()
+
+    # --- applying ------------------------------------------------------------------------------------
+
+    async def _apply(self, owned: Owned) -> None:
+        more = True
+        while more and self.owned.get(owned.number) is owned:
+            more = owned.apply_some(self._clock.now() + AHEAD)
+            owned.progressed_at = self._clock.monotonic()
+            self._appender.flush()
+            if more:
+                await asyncio.sleep(0)
+        blocked = owned.intake.blocked
+        if blocked is Blocked.AHEAD and owned.waiting:
+            record = owned.waiting[0][0][owned.waiting[0][1]]
+            log.error(
+                "record_ahead_of_clock",
+                extra={"partition": owned.number, "offset": record.offset, "appended": record.timestamp},
+            )
+        if owned.paused and owned.backlog <= WAITING // 2:
+            owned.paused = False
+            self._offsets.resume(owned.number)
+
+    async def _turn_forever(self) -> None:
+        """Retry what was blocked, sweep what controls ask for, and publish watermarks."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), 0.1)
+            self._wake.clear()
+            for owned in list(self.owned.values()):
+                if owned.waiting:
+                    await self._apply(owned)
+                if not owned.partition.swept:
+                    began = self._clock.monotonic()
+                    while not owned.partition.sweep(SWEEP):
+                        self._emit(owned)
+                        await asyncio.sleep(0)
+                    self._emit(owned)
+                    self._metrics.sweep_seconds.observe((self._clock.monotonic() - began) / 1000)
+                now = self._clock.monotonic()
+                if now - owned.last_watermark >= self._settings.watermark_every and owned.partition.swept:
+                    self._publish_watermark(owned, now)
+
+    def _emit(self, owned: Owned) -> None:
+        for effect in owned.partition.effects:
+            owned.outlet.effect(effect)
+        owned.partition.effects.clear()
+        self._appender.flush()
+
+    def _publish_watermark(self, owned: Owned, now: Millis) -> None:
+        partition = owned.partition
+        if not partition.log_time:
+            return
+        owned.last_watermark = now
+        decided = partition.watermark()
+        owned.outlet.watermark(decided, partition.log_time, partition.controls_to, self._settings.name, self._settings.api)
+        self._appender.flush()
+        self._metrics.observe_partition(owned, self._clock.now(), decided)
+
+    # --- ticks ---------------------------------------------------------------------------------------
+
+    async def _tick_forever(self) -> None:
+        while True:
+            now = self._clock.monotonic()
+            broker_now = self._broker_clock.at(now)
+            wanted = now + 50
+            sent = False
+            for owned in self.owned.values():
+                partition = owned.partition
+                interval = partition.standing.policy.timing.tick
+                due = partition.next_due(broker_now)
+                read_to = self._controls.read_to
+                at = owned.ticks.wanted_at(now, broker_now, partition.log_time, due, read_to, interval)
+                if at <= now:
+                    self._tick(owned, now, read_to)
+                    sent = True
+                else:
+                    wanted = min(wanted, at)
+            if sent:
+                self._appender.flush()
+            await self._clock.sleep(max(1, wanted - now))
+
+    def _tick(self, owned: Owned, now: Millis, controls_to: int) -> None:
+        value = encode_tick(Tick(self._settings.name, controls_to))
+        self._appender.append(self._topics.access_events.name, owned.number, TICK_KEY, value)
+        owned.ticks.sent(now, controls_to)
+        self._metrics.ticks.inc()
+
+    def _acknowledged(self, appended: Appended) -> None:
+        if appended.timestamp > 0:
+            self._broker_clock.learn(appended.timestamp, appended.acked_at)
+        owned = self.owned.get(appended.partition)
+        if owned is None:
+            return
+        if appended.topic == self._topics.access_events.name:
+            owned.ticks.acknowledged(appended.timestamp)
+        elif appended.topic == self._topics.session_commands.name:
+            owned.outlet.acknowledged(appended)
+
+    # --- checkpoints ---------------------------------------------------------------------------------
+
+    async def _checkpoint_forever(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.checkpoint_every)
+            await self.checkpoint(list(self.owned))
+
+    async def checkpoint(self, partitions: Collection[int]) -> None:
+        """Make everything applied so far durable, and commit. See `Checkpoint` for the order."""
+        async with self._checkpointing:
+            began = self._clock.monotonic()
+            sealed = []
+            for number in partitions:
+                owned = self.owned.get(number)
+                if owned is None:
+                    continue
+                while not owned.partition.sweep(SWEEP):
+                    self._emit(owned)
+                    await asyncio.sleep(0)
+                self._emit(owned)
+                checkpoint = Checkpoint(owned, self._topics, self._appender)
+                if checkpoint.moves:
+                    sealed.append((number, owned, checkpoint))
+            for _, _, checkpoint in sealed:
+                while checkpoint.encode_some():
+                    await asyncio.sleep(0)
+            if not sealed:
+                return
+            await self._appender.settled(self._appender.mark())
+            written = sum(checkpoint.write() for _, _, checkpoint in sealed)
+            await self._appender.settled(self._appender.mark())
+            still = [(n, o, c) for n, o, c in sealed if self.owned.get(n) is o]
+            await self._offsets.commit({number: checkpoint.position.offset for number, _, checkpoint in still})
+            for _, _, checkpoint in still:
+                checkpoint.committed()
+            self._appender.flush()
+            self._metrics.checkpoint_seconds.observe((self._clock.monotonic() - began) / 1000)
+            self._metrics.checkpointed_sessions.inc(written)
+
+    # --- recovery ------------------------------------------------------------------------------------
+
+    async def _recover(self, number: int) -> int:
+        committed = await self._offsets.committed(number)
+        changelog = await recovery.read_changelog(self._reader, self._topics, number)
+        ledger = await recovery.read_ledger(self._reader, self._topics, number)
+        first, end = await self._reader.bounds(self._topics.access_events.name, number)
+        if committed is None:
+            recovered = await self._begin(number, changelog, ledger, first, end)
+        else:
+            if not first <= committed <= end:
+                raise InvariantError(
+                    f"partition {number}: offset {committed} is committed, but {self._topics.access_events.name} holds "
+                    f"{first} to {end}: events were lost to retention or the topic was made anew. "
+                    "Decide what to do with the missing events, then reset the group's offset and the changelog."
+                )
+            position = recovery.find_position(number, committed, changelog)
+            await self._wait_for_controls(position.controls_to)
+            recovered = await recovery.rebuild(number, position, changelog, ledger, self._controls)
+        outlet = LogOutlet(number, self._topics, self._appender, self._clock, self._metrics)
+        for key, value in recovered.weakened:
+            outlet.again(key, value)
+        for key in recovered.orphans:
+            outlet.tombstone(key.decode())
+        partition = recovered.partition
+        intake = Intake(partition, outlet, self._topics.access_events.partitions, recovered.facts)
+        owned = Owned(partition, intake, outlet, partition.offset)
+        owned.stale_positions = recovered.stale_positions
+        owned.progressed_at = self._clock.monotonic()
+        await self._appender.settled(self._appender.mark())
+        self.owned[number] = owned
+        return partition.offset
+
+    async def _begin(
+        self, number: int, changelog: recovery.Changelog, ledger: recovery.Ledger, first: int, end: int
+    ) -> recovery.Recovered:
+        """A partition that nobody has owned yet: its history begins here, with a policy, durably."""
+        if changelog.sessions:
+            raise InvariantError(
+                f"partition {number}: the changelog holds {len(changelog.sessions)} sessions, but no offset is committed "
+                "for this group. Name the group that wrote it (--app-id), or delete the changelog topic to begin anew."
+            )
+        if self._settings.start_from is None:
+            raise InvariantError(
+                f"partition {number} of {self._topics.access_events.name} was never read by this group: "
+                "say where to begin with --from earliest or --from latest."
+            )
+        offset = first if self._settings.start_from == "earliest" else end
+        position = Position(offset, controls_to=self._controls.read_to)
+        changelog.positions[offset] = encode_position(position)
+        self._appender.append(self._topics.changelog.name, number, position_key(offset), changelog.positions[offset])
+        await self._appender.settled(self._appender.mark())
+        await self._offsets.commit({number: offset})
+        return await recovery.rebuild(number, position, changelog, ledger, self._controls)
+
+    async def _wait_for_controls(self, controls_to: int) -> None:
+        while self._controls.read_to < controls_to:
+            await self._clock.sleep(10)
+
+    # --- failure -------------------------------------------------------------------------------------
+
+    async def _guarded(self, turn: "asyncio.Future[None] | object") -> None:
+        try:
+            await turn  # type: ignore[misc]
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.critical("worker_failed", exc_info=error)
+            if not self.failed.done():
+                self.failed.set_exception(error)
+
+

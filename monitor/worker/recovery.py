@@ -1,0 +1,157 @@
+"""Bulk recovery: from the changelog, the commands and the committed offset to a partition, exactly.
+
+Order of truth: the committed offset names the partition record to start from; sessions may be ahead of it
+(their `applied_offset` says by how much); commands decided at or after it are facts that the replay meets.
+"""
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from monitor.core.commands import CommandType, strength
+from monitor.core.errors import InvariantError
+from monitor.core.partition import Partition, Position
+from monitor.core.reasons import Reason
+from monitor.core.session import End
+from monitor.core.standing import ControlLog
+from monitor.wire.commands import CommandRecord, decode_command
+from monitor.wire.topics import Topics
+from monitor.worker.facts import Fact, Facts
+from monitor.worker.ports import Reader
+from monitor.worker.state import POSITION_PREFIX, Restorer, decode_position
+
+SLICE: Final = 2000
+"""Sessions restored between two turns of the event loop."""
+
+
+class Changelog(msgspec.Struct):
+    """What one partition of the changelog says: the last value of each key."""
+
+    sessions: dict[bytes, bytes]
+    positions: dict[int, bytes]
+    end: int
+
+
+class Ledger(msgspec.Struct):
+    """What one partition of the commands topic says."""
+
+    strongest: dict[bytes, Fact]
+    weakened: list[tuple[bytes, bytes]]
+    """Keys whose last record is not their strongest, with the strongest: to be written again."""
+    end: int
+
+
+class Recovered(msgspec.Struct):
+    """A partition ready to replay from its position."""
+
+    partition: Partition
+    facts: Facts
+    weakened: list[tuple[bytes, bytes]]
+    stale_positions: list[int]
+    """Partition records of other offsets: to be given their tombstones."""
+    orphans: list[bytes]
+    """Keys of commands whose session was forgotten, but not yet their record."""
+    changelog_end: int
+    commands_end: int
+
+
+async def read_changelog(reader: Reader, topics: Topics, partition: int) -> Changelog:
+    """Read one partition of the changelog whole."""
+    start, end = await reader.bounds(topics.changelog.name, partition)
+    sessions: dict[bytes, bytes] = {}
+    positions: dict[int, bytes] = {}
+    async for records in reader.read(topics.changelog.name, partition, start, end):
+        for record in records:
+            key, value = record.key, record.value
+            if key is None:
+                continue
+            if key.startswith(POSITION_PREFIX):
+                number = int(key[len(POSITION_PREFIX) :])
+                if value is None:
+                    positions.pop(number, None)
+                else:
+                    positions[number] = value
+            elif value is None:
+                sessions.pop(key, None)
+            else:
+                sessions[key] = value
+    return Changelog(sessions, positions, end)
+
+
+async def read_ledger(reader: Reader, topics: Topics, partition: int) -> Ledger:
+    """Read one partition of the commands topic whole: of each key the strongest record, not the last."""
+    start, end = await reader.bounds(topics.session_commands.name, partition)
+    strongest: dict[bytes, tuple[tuple[int, int], bytes, Fact | None]] = {}
+    last: dict[bytes, bytes] = {}
+    async for records in reader.read(topics.session_commands.name, partition, start, end):
+        for record in records:
+            key, value = record.key, record.value
+            if key is None or key.startswith(b"~"):
+                continue
+            if value is None:
+                strongest.pop(key, None)
+                last.pop(key, None)
+                continue
+            command = decode_command(value)
+            kind = command.known_type
+            if kind is None or command.known_reason is None:
+                raise InvariantError(
+                    f"a newer monitor wrote the command of session {command.session_id!r}: upgrade this worker"
+                )
+            rank = strength(command.epoch, kind)
+            last[key] = value
+            held = strongest.get(key)
+            if held is None or rank > held[0]:
+                fact = None
+                if kind in {CommandType.EXPIRE, CommandType.REVOKE}:
+                    fact = Fact(command.session_id, command.epoch, _end_of(command))
+                strongest[key] = (rank, value, fact)
+            elif rank == held[0]:
+                strongest[key] = (rank, value, held[2])
+    return Ledger(
+        {key: fact for key, (_, _, fact) in strongest.items() if fact is not None},
+        [(key, value) for key, (_, value, _) in strongest.items() if last[key] != value],
+        end,
+    )
+
+
+def _end_of(command: CommandRecord) -> End:
+    return End(
+        CommandType(command.type), Reason(command.reason), command.effective_at, command.cutoff, command.forget_after,
+        command.src.offset, command.due, command.limit_ms, command.rule, command.policy, command.control_id,
+    )  # fmt: skip
+
+
+def find_position(number: int, committed: int, changelog: Changelog) -> Position:
+    """The partition record of exactly the committed offset. Raises InvariantError where there is none."""
+    value = changelog.positions.get(committed)
+    if value is None:
+        known = ", ".join(map(str, sorted(changelog.positions))) or "none"
+        raise InvariantError(
+            f"partition {number}: offset {committed} is committed, but the changelog has no record of that position "
+            f"(it has: {known}). State and offsets are of different histories; restore the changelog, or reset both."
+        )
+    return decode_position(value)
+
+
+async def rebuild(
+    number: int, position: Position, changelog: Changelog, ledger: Ledger, controls: ControlLog
+) -> Recovered:
+    """The partition as it stood right before `position.offset`, with the facts that the replay will meet."""
+    partition = Partition(number, position, controls)
+    restorer = Restorer(position, controls)
+    for count, (key, value) in enumerate(changelog.sessions.items()):
+        if count % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+        partition.adopt(restorer.session(key.decode(), value))
+    facts = [fact for fact in ledger.strongest.values() if fact.offset >= position.offset - 1]
+    orphans = [
+        key
+        for key, fact in ledger.strongest.items()
+        if fact.offset < position.offset and key not in changelog.sessions and fact.end.forget_after <= position.log_time
+    ]
+    return Recovered(
+        partition, Facts(facts), ledger.weakened, [n for n in changelog.positions if n != position.offset], orphans,
+        changelog.end, ledger.end,
+    )  # fmt: skip

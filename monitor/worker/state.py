@@ -1,0 +1,150 @@
+"""The changelog's records: a session and a partition's position, as bytes and back.
+
+MessagePack arrays, the first member a format version. A reader knows every version that was ever written
+(`tests/data/state`); a plan is not written: it is a function of policy, attributes and the instant it was made.
+"""
+
+from typing import Final
+
+import msgspec
+
+from monitor.core.errors import InvariantError
+from monitor.core.events import Attributes, Principal
+from monitor.core.partition import Position
+from monitor.core.plan import Limit
+from monitor.core.session import End, Session, State, Warned
+from monitor.core.standing import ControlLog
+
+VERSION: Final = 1
+POSITION_PREFIX: Final = b"~partition/"
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Stored(msgspec.Struct, array_like=True, gc=False):
+    """The members of a session's record, in the order of version 1."""
+
+    version: int
+    attributes: tuple[
+        str | None, Principal | None, tuple[str, ...], str | None, str | None, str | None, str | None, str | None,
+        str | None,
+    ]  # fmt: skip
+    opened_at: int
+    start: int
+    last_activity: int
+    absolute_limit: tuple[int, str]
+    idle_set_at: int
+    absolute_set_at: int
+    planned_at: int
+    controls_to: int
+    state: State
+    epoch: int
+    counts: tuple[int, int, int, int]
+    applied_offset: int
+    kept_first: int
+    kept_last: int
+    source: str | None
+    expires: int
+    cutoff: int
+    end: End | None
+    idle_warned: Warned | None
+    absolute_warned: Warned | None
+    observed: int
+    late_minutes: dict[str, int] | None
+
+
+class _StoredPosition(msgspec.Struct, array_like=True):
+    version: int
+    offset: int
+    log_time: int
+    last_append: int
+    controls_to: int
+    quiet_until: int
+    policy_since: int
+    sources: dict[str, int]
+
+
+_decode_session = msgspec.msgpack.Decoder(_Stored).decode
+_decode_position = msgspec.msgpack.Decoder(_StoredPosition).decode
+
+
+def encode_session(session: Session) -> bytes:
+    """The value of a session's changelog record; the key is its id in UTF-8."""
+    a = session.attributes
+    limit = session.absolute_limit
+    return _encode(
+        (
+            VERSION,
+            (a.subject, a.principal, a.roles, a.classification, a.workload, a.route, a.tenant, a.client_ip, a.user_agent),
+            session.opened_at, session.start, session.last_activity, (limit.ms, limit.rule), session.idle_set_at,
+            session.absolute_set_at, session.planned_at, session.controls_to, session.state, session.epoch,
+            session.counted(), session.applied_offset, session.kept_first, session.kept_last, session.source,
+            session.expires, session.cutoff, session.end, session.idle_warned, session.absolute_warned,
+            session.observed, session.late_minutes,
+        )
+    )  # fmt: skip
+
+
+class Restorer:
+    """Turns changelog records back into sessions, for a partition that stands at `position`.
+
+    Between `position` and a session's own `applied_offset` the session is ahead of its partition; its
+    plan is made with the policy that ruled *it*.
+    """
+
+    def __init__(self, position: Position, controls: ControlLog) -> None:
+        """`controls` must have been read as far as any session has."""
+        self._position = position
+        self._policy_at = controls.ruling_at
+        self._attributes: dict[Attributes, Attributes] = {}
+        self._limits: dict[tuple[int, str], Limit] = {}
+
+    def session(self, session_id: str, value: bytes) -> Session:
+        """One session. Raises InvariantError where the bytes are not of a version known here."""
+        try:
+            stored = _decode_session(value)
+        except msgspec.MsgspecError as error:
+            raise InvariantError(f"the changelog record of session {session_id!r} can't be read: {error}") from error
+        position = self._position
+        controls_to, planned_at = stored.controls_to, stored.planned_at
+        if controls_to <= position.controls_to:
+            # Every sweep up to the position is over, whether or not it changed (and so wrote) this session.
+            controls_to, planned_at = position.controls_to, max(planned_at, position.policy_since)
+        attributes = Attributes(*stored.attributes)
+        attributes = self._attributes.setdefault(attributes, attributes)
+        counts = stored.counts
+        return Session(
+            session_id, attributes, self._policy_at(controls_to).plan(attributes, planned_at), stored.opened_at,
+            stored.start, stored.last_activity, self._limits.setdefault(stored.absolute_limit, Limit(*stored.absolute_limit)),
+            stored.idle_set_at, stored.absolute_set_at, planned_at, controls_to, stored.state, stored.epoch,
+            counts[0] | counts[1] << 32 | counts[2] << 64 | counts[3] << 96, stored.applied_offset,
+            stored.kept_first, stored.kept_last, stored.source, stored.expires, stored.cutoff, stored.end,
+            stored.idle_warned, stored.absolute_warned, stored.observed, stored.late_minutes,
+        )  # fmt: skip
+
+
+def position_key(offset: int) -> bytes:
+    """The changelog key of the partition's own record for a committed offset."""
+    return POSITION_PREFIX + str(offset).encode()
+
+
+def encode_position(position: Position) -> bytes:
+    """The value of the partition's own record."""
+    return _encode(
+        (
+            VERSION, position.offset, position.log_time, position.last_append, position.controls_to,
+            position.quiet_until, position.policy_since, position.sources,
+        )
+    )  # fmt: skip
+
+
+def decode_position(value: bytes) -> Position:
+    """The partition's own record. Raises InvariantError where it can't be read."""
+    try:
+        stored = _decode_position(value)
+    except msgspec.MsgspecError as error:
+        raise InvariantError(f"a partition record of the changelog can't be read: {error}") from error
+    return Position(
+        stored.offset, stored.log_time, stored.last_append, stored.controls_to, stored.quiet_until,
+        stored.policy_since, stored.sources,
+    )  # fmt: skip

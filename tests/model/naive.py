@@ -1,0 +1,365 @@
+"""The specification in code: what one partition decides, by brute force.
+
+No timers, no caches, no state between records but the facts themselves: before each record the instants of
+*all* sessions are computed afresh and the earliest that is due happens, again and again, until none is due.
+Slow and plain on purpose; it shares no line with the engine and imports nothing of it.
+
+A log record is a dict with `at` (append time, ms) and `kind`: `event` (the fields of an access event in ms;
+`auth_second` is a whole-second auth_time), `tick` (`controls_to`) or `alive` (`source`, `time`, `final`). A
+control is a dict with `at`, `type`, `id`, `target`, and what its type needs. Offsets are list positions.
+"""
+
+from dataclasses import dataclass, field
+
+from tests.model.plans import NEVER, make_plan, rank
+
+GAP = 3000
+ENDED_BY_PEOPLE = {
+    "admin_revoked",
+    "concurrency_limit",
+    "risk",
+    "idp_signal",
+    "parent_ended",
+    "lease_expired",
+}
+ATTRIBUTES = ("subject", "tenant", "principal", "roles", "classification", "workload", "route", "client_ip")
+
+FIRST_KNOWN = ("subject", "roles", "classification", "workload", "route", "tenant")
+
+
+@dataclass
+class Session:
+    id: str
+    start: int
+    last_activity: int
+    attributes: dict
+    epoch: int = 0
+    plan: dict = field(default_factory=dict)
+    absolute: tuple = (NEVER, "")  # the limit in force: it only falls within an epoch
+    deadlines: dict = field(default_factory=dict)  # limit -> (deadline, log time at which it was set)
+    kept: tuple | None = None  # the first and the last activity after the idle deadline
+    source: str | None = None
+    expires: int = 0
+    ended: str | None = None  # the type of the strongest command of this epoch
+    reason: str | None = None
+    cutoffs: list = field(default_factory=list)
+    forget_after: int = NEVER
+    warned: dict = field(default_factory=dict)  # (limit, deadline) -> the shortest lead warned of
+    observed: set = field(default_factory=set)
+    late: set = field(default_factory=set)  # (source, minute) of late activity told of
+
+
+class Partition:
+    """Feed it `records` in order; read `commands`, `warnings`, `dead_letters`, `lifecycle`, `watermarks`."""
+
+    def __init__(self, policy, controls=()):
+        self.policy, self.controls = policy, list(controls)
+        self.sessions, self.alive, self.standing = {}, {}, []
+        self.log_time = self.quiet_until = self.offset = -1
+        self.previous, self.controls_to = None, -1
+        self.commands, self.warnings, self.dead_letters, self.lifecycle, self.watermarks = [], [], [], [], []
+
+    def timing(self, name):
+        return self.policy["timing"][name]
+
+    def record(self, record):
+        """One record: gap, advance, apply."""
+        at = record["at"]
+        if self.previous is not None and at > self.previous + GAP:
+            self.quiet_until = at + self.timing("outage_grace")
+        self.previous = at
+        self.advance(max(at, self.log_time))  # at offset o - 1: self.offset still is that
+        self.log_time = max(self.log_time, at)
+        self.offset += 1
+        {"event": self.event, "tick": self.tick, "alive": self.source_alive}[record["kind"]](record)
+        self.watermarks.append(self.watermark())
+
+    # -- what falls due ---------------------------------------------------------------------------------
+
+    def advance(self, to):
+        while True:
+            due = [m for s in self.sessions.values() for m in self.moments(s, to) if m[0] <= to]
+            if not due:
+                return
+            instant, _, session_id, _, happen, *given = min(due, key=lambda m: m[:4])
+            happen(self.sessions[session_id], instant, *given)
+
+    def moments(self, s, to):
+        """Everything that is to come for a session: (instant, rank, session id, order, what, with what)."""
+        if s.ended:
+            return [(s.forget_after, 2, s.id, 0, self.forget)]
+        found = [(self.strikes_at(s, "absolute"), 0, s.id, 0, self.strike, "absolute")]
+        found.append((self.strikes_at(s, "idle"), 1, s.id, 0, self.strike, "idle"))
+        found.append((s.plan["until"], 2, s.id, 0, self.replan))
+        found += [
+            (self.strikes_at(s, "observed_" + kind), 2, s.id, 1, self.observe, kind)
+            for kind in ("absolute", "idle")
+            if kind not in s.observed
+        ]
+        for kind, limit in (("absolute", s.absolute[0]), ("idle", s.plan["idle"][0])):
+            deadline = s.deadlines[kind][0]
+            below = min(limit, s.warned.get((kind, deadline), NEVER))
+            leads = [
+                lead for lead in s.plan["warn_before"] if lead < below and deadline - lead <= to < deadline
+            ]
+            if leads:
+                found.append((deadline - max(leads), 2, s.id, 2, self.warn, kind, deadline, min(leads)))
+        return found
+
+    def strikes_at(self, s, kind):
+        deadline, set_at = s.deadlines[kind]
+        idle = kind.endswith("idle")
+        if deadline <= set_at:
+            instant = set_at + self.timing("lateness")
+        else:
+            instant = deadline + (self.timing("lateness") if idle else 0)
+        if idle:
+            instant = max(instant, self.quiet_until)
+            if s.source in self.alive and self.alive[s.source] < deadline:
+                instant = max(instant, deadline + self.timing("lateness") + s.plan["source_grace"])
+        return instant
+
+    def effective_at(self, s, kind):
+        deadline, set_at = s.deadlines[kind]
+        return deadline if deadline > set_at - self.timing("lateness") else set_at
+
+    def strike(self, s, _instant, kind):
+        at = self.effective_at(s, kind)
+        limit, rule = s.absolute if kind == "absolute" else s.plan["idle"]
+        cutoff = s.start if kind == "absolute" else at
+        self.end(s, "session.expire", kind + "_timeout", at, cutoff=cutoff, rule=rule, limit_ms=limit)
+
+    def observe(self, s, _instant, kind):
+        s.observed.add(kind)
+        self.live(
+            s, "session.expired", self.effective_at(s, "observed_" + kind), kind + "_timeout", observe=True
+        )
+
+    def warn(self, s, _instant, kind, deadline, lead):
+        s.warned[kind, deadline] = lead
+        self.warnings.append((s.id, s.epoch, kind + "_timeout", deadline, lead))
+
+    def forget(self, s, _instant):
+        del self.sessions[s.id]
+
+    def watermark(self):
+        decided = self.log_time - self.timing("lateness")
+        waiting = [
+            self.effective_at(s, k)
+            for s in self.sessions.values()
+            if not s.ended
+            for k in ("idle", "absolute")
+        ]
+        return min([decided, *(at - 1 for at in waiting)])
+
+    # -- what is written down ---------------------------------------------------------------------------
+
+    def live(self, s, what, at, reason=None, observe=False):
+        self.lifecycle.append((what, s.id, s.epoch, at, reason, observe))
+
+    def command(self, s, what, reason, at, cutoff, control_id="", rule=None, limit_ms=None, allowed=True):
+        s.forget_after = max(
+            s.expires, at + self.timing("credential_lifetime"), s.forget_after if s.ended else 0
+        )
+        self.commands.append(
+            {
+                "type": what, "session_id": s.id, "epoch": s.epoch, "reason": reason, "effective_at": at,
+                "cutoff": cutoff, "control_id": control_id, "rule": rule, "limit_ms": limit_ms,
+                "forget_after": s.forget_after, "reauth_allowed": allowed, "offset": self.offset,
+            }
+        )  # fmt: skip
+
+    def end(self, s, what, reason, at, cutoff, allowed=True, **more):
+        s.cutoffs.append(cutoff)
+        self.command(s, what, reason, at, cutoff, allowed=allowed, **more)
+        s.ended, s.reason = what, reason
+        words = {"session.revoke": "session.revoked"}
+        self.live(
+            s, "session.closed" if reason == "closed" else words.get(what, "session.expired"), at, reason
+        )
+
+    # -- records ----------------------------------------------------------------------------------------
+
+    def source_alive(self, record):
+        if record.get("final"):
+            self.alive.pop(record["source"], None)
+        else:
+            time = min(record["time"], record["at"])
+            self.alive[record["source"]] = max(time, self.alive.get(record["source"], time))
+
+    def tick(self, record):
+        taken = self.controls[self.controls_to + 1 : record["controls_to"] + 1]
+        self.controls_to = max(self.controls_to, record["controls_to"])
+        for control in taken:
+            if control["type"] == "control.policy":
+                self.policy = control["policy"]
+                for s in self.sessions.values():
+                    if not s.ended:
+                        self.replan(s, self.log_time)
+            elif control["type"] == "control.unlock":
+                self.standing = [
+                    c for c in self.standing if (c["type"], c["id"]) != ("control.lock", control["id"])
+                ]
+            else:
+                self.standing.append(control)
+                for s in self.sessions.values():
+                    if self.concerns(s, control) and (
+                        control["type"] == "control.revoke" or self.in_force(control)
+                    ):
+                        self.obey(s, control)
+
+    def event(self, e):
+        time = min(e.get("time", e["at"]), e["at"])
+        auth = e["auth_second"] * 1000 + 999 if "auth_second" in e else e.get("auth_time")
+        s = self.sessions.get(e["session_id"])
+        if s is None:
+            start = auth if auth is not None and auth <= e["at"] + self.timing("lateness") else time
+            s = self.sessions[e["session_id"]] = Session(e["session_id"], start, time, {"principal": "user"})
+            self.take(s, e, ratchet=False)
+            self.replan(s, self.log_time, epoch_begins=True)
+            self.live(s, "session.opened", time)
+        elif any(e.get(n) and s.attributes.get(n) and e[n] != s.attributes[n] for n in ("subject", "tenant")):
+            self.dead_letters.append(self.offset)
+            return
+        elif self.reauthenticates(s, e, auth, time):
+            self.begin_epoch(s, e, time if auth is None else auth, time)
+        elif s.ended:
+            s.expires = max(s.expires, e.get("expires", 0))
+            minute = (e.get("source"), self.log_time // 60_000)
+            if e["type"] != "session.closed" and minute not in s.late:
+                s.late.add(minute)
+                self.live(s, "session.late_activity", time)
+            return
+        else:
+            before = s.attributes
+            self.take(s, e, ratchet=True)
+            known = any(not before.get(n) and s.attributes.get(n) for n in FIRST_KNOWN)
+            self.replan(s, self.log_time, first_known=known)
+        met = (c for c in self.standing if self.in_force(c) and self.concerns(s, c))
+        control = min(met, key=lambda c: c["type"] != "control.revoke", default=None)
+        if control:
+            self.obey(s, control)
+        if s.ended:
+            return
+        if e["type"] == "session.closed":
+            at = max(time, s.start)
+            self.end(s, "session.expire", "closed", at, cutoff=at)
+        elif kind_of(e, s) in s.plan["counts"]:
+            self.activity(s, time)
+
+    # -- what changes a session -------------------------------------------------------------------------
+
+    def merged(self, s, e, ratchet):
+        new = s.attributes | {n: e[n] for n in ATTRIBUTES if e.get(n) is not None}
+        old = s.attributes.get("classification")
+        if ratchet and rank(self.policy, new.get("classification")) <= rank(self.policy, old):
+            new["classification"] = old
+        return new
+
+    def take(self, s, e, ratchet):
+        s.attributes = self.merged(s, e, ratchet)
+        s.source = e.get("source") or s.source
+        s.expires = max(s.expires, e.get("expires", 0))
+
+    def replan(self, s, at, epoch_begins=False, first_known=False):
+        """A new plan at `at`, which is the log time that its deadlines are set at."""
+        s.plan = make_plan(self.policy, s.attributes, at)
+        if epoch_begins or first_known or s.plan["absolute"][0] < s.absolute[0]:
+            s.absolute = s.plan["absolute"]
+        if epoch_begins:
+            s.deadlines = {}
+        self.settle(s, at)
+
+    def settle(self, s, at):
+        """Rescue what can be rescued, and note of every deadline that is new when it was set."""
+        if s.kept and s.kept[0] <= s.last_activity + s.plan["idle"][0]:
+            s.last_activity, s.kept = s.kept[1], None
+        for kind, begins, limit in (
+            ("absolute", s.start, s.absolute),
+            ("idle", s.last_activity, s.plan["idle"]),
+            ("observed_absolute", s.start, s.plan["observed_absolute"]),
+            ("observed_idle", s.last_activity, s.plan["observed_idle"]),
+        ):
+            deadline = begins + limit[0]
+            if kind not in s.deadlines or s.deadlines[kind][0] != deadline:
+                s.deadlines[kind] = (deadline, at)
+
+    def activity(self, s, time):
+        if time > s.last_activity + s.plan["idle"][0]:
+            first, last = s.kept or (time, time)
+            s.kept = (min(first, time), max(last, time))
+        elif time > s.last_activity:
+            s.last_activity = time
+            self.settle(s, self.log_time)
+
+    def reauthenticates(self, s, e, auth, time):
+        a = time if auth is None and e["type"] == "session.reauthenticated" else auth
+        if a is None or s.ended == "session.revoke" or a <= max([s.start, *s.cutoffs]):
+            return False
+        if a > e["at"] + self.timing("lateness"):
+            return False
+        if s.plan["acr_values"] and e.get("acr") not in s.plan["acr_values"]:
+            return False
+        after = self.merged(s, e, ratchet=False)
+        met = [c for c in self.standing if self.in_force(c) and meets(c["target"], s.id, after)]
+        return not any(c["type"] == "control.lock" or cutoff(c) >= a for c in met)
+
+    def begin_epoch(self, s, e, a, time):
+        lifted, had_ended = s.reason, s.ended
+        s.epoch, s.start, s.last_activity = s.epoch + 1, a, max(a, time)
+        s.kept, s.ended, s.reason, s.warned, s.observed = None, None, None, {}, set()
+        self.take(s, e, ratchet=False)
+        self.replan(s, self.log_time, epoch_begins=True)
+        self.live(s, "session.reauthenticated", a)
+        if had_ended:
+            self.command(s, "session.reinstate", lifted, a, cutoff=max(s.cutoffs))
+            self.live(s, "session.reinstated", a, lifted)
+
+    def in_force(self, control):
+        if control["type"] == "control.revoke":
+            return self.log_time <= control["at"] + self.timing("credential_lifetime")
+        return self.log_time <= control.get("expires", NEVER)
+
+    def concerns(self, s, control):
+        """Whether a control has something to say to a session as it stands."""
+        if control["type"] == "control.lock":
+            open_to_it = not s.ended
+        else:
+            open_to_it = s.ended != "session.revoke" and s.start < cutoff(control)
+        return open_to_it and meets(control["target"], s.id, s.attributes)
+
+    def obey(self, s, control):
+        if control["type"] == "control.lock":
+            at = self.log_time if s.start > control["at"] else control["at"]
+            self.end(s, "session.expire", "locked", at, at, allowed=False, control_id=control["id"])
+        else:
+            reason = control["reason"] if control["reason"] in ENDED_BY_PEOPLE else "admin_revoked"
+            at = cutoff(control)
+            self.end(s, "session.revoke", reason, at, at, allowed=False, control_id=control["id"])
+
+
+def kind_of(e, s):
+    word = e.get("activity")
+    if word is None:
+        return "agent" if s.attributes.get("principal") == "service" else "human"
+    return word if word in {"human", "agent", "inflight"} else "keepalive"
+
+
+def cutoff(control):
+    return min(control.get("before", control["at"]), control["at"])
+
+
+def meets(target, session_id, attributes):
+    have = attributes | {"session_id": session_id}
+    return all(
+        want in have.get("roles", ()) if name == "role" else name == "all" or have.get(name) == want
+        for name, want in target.items()
+    )
+
+
+def decide(history):
+    """Everything that one partition decides over a whole history: {policy, controls, log}."""
+    partition = Partition(history["policy"], history["controls"])
+    for record in history["log"]:
+        partition.record(record)
+    return partition
