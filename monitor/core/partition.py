@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from monitor.core import dues
-from monitor.core.commands import CommandType
+from monitor.core.commands import Command, CommandType
 from monitor.core.controls import Control, ControlType
 from monitor.core.dues import DueKind, Graces
 from monitor.core.effects import Forgotten, Notice, Refusal, RefusalReason
@@ -128,10 +128,7 @@ class Partition:
         if refusal is None:
             session.applied_offset = offset
             self._mark(session)
-            if session.state is State.LIVE:
-                self._apply_to_live(session, event, offset)
-            else:
-                self._apply_to_ended(session, event, offset)
+            self._take_in(session, event, offset)
             session.seen = None
         return refusal
 
@@ -220,10 +217,24 @@ class Partition:
         """A command of this session's epoch stands on the topic that the replay did not derive: it holds."""
         session.applied_offset = max(session.applied_offset, end.offset)
         session.move(Move.REVOKE if end.type is CommandType.REVOKE else Move.EXPIRE)
-        session.end = end
+        session.end, session.seen = end, None
         session.cutoff = max(session.cutoff, end.cutoff)
         self._mark(session)
         self._arm(session)
+
+    def restate(self, session: Session) -> Command | None:
+        """The last order about this session once more, with the same id; None where there was none."""
+        end = session.end
+        if end is not None:
+            limit = Limit(end.limit_ms, end.rule or "") if end.limit_ms is not None else None
+            return self._scribe.order(
+                session, end.type, end.reason, end.effective_at, end.cutoff, end.offset, end.due, limit=limit,
+                control_id=end.control_id, forget_after=end.forget_after,
+                reauth=self._scribe.reauth(session, allowed=allows_reauth(end.type, end.reason)),
+            )  # fmt: skip
+        if session.lifted is not None:
+            return self._reinstate(session, session.lifted, session.applied_offset)
+        return None
 
     # --- what comes due ------------------------------------------------------------------------------
 
@@ -349,38 +360,37 @@ class Partition:
                 return Refusal(event, offset, RefusalReason.SUBJECT_MISMATCH, detail)
         return None
 
-    def _apply_to_live(self, session: Session, event: Event, offset: int) -> None:
-        if event.source is not None:
-            session.source = event.source
+    def _take_in(self, session: Session, event: Event, offset: int) -> None:
+        """An event of a session that is known, in the order: re-authentication, attributes, close or activity."""
         if event.expires is not None and event.expires > session.expires:
             session.expires = event.expires
+        if not self._reauthenticate(session, event, offset):
+            if session.state is not State.LIVE:
+                self._arrive_late(session, event, offset)
+                return
+            if event.source is not None:
+                session.source = event.source
+            attributes = self._merged(session.attributes, event, ratchet=True)
+            if attributes != session.attributes and self._change(session, attributes, event, offset):
+                return
         if event.type is EventType.CLOSED:
-            session.attributes = self._merged(session.attributes, event, ratchet=True)
             self._close(session, event, offset)
             self._arm(session)
             return
-        session.counts += COUNT_UNITS[kind_of(event, session)]
-        if self._reauthenticate(session, event, offset):
-            return
-        attributes = self._merged(session.attributes, event, ratchet=True)
-        if attributes != session.attributes and self._change(session, attributes, event, offset):
-            return
-        if kind_of(event, session) & session.plan.counts:
+        kind = kind_of(event, session)
+        session.counts += COUNT_UNITS[kind]
+        if kind & session.plan.counts:
             self._touch(session, event.time)
 
-    def _apply_to_ended(self, session: Session, event: Event, offset: int) -> None:
+    def _arrive_late(self, session: Session, event: Event, offset: int) -> None:
+        """Activity after the end changes nothing, but says that some gateway did not enforce."""
         if event.type is EventType.CLOSED:
-            return
-        if event.expires is not None and event.expires > session.expires:
-            session.expires = event.expires
-        if session.state is State.EXPIRED and self._reauthenticate(session, event, offset):
-            session.counts += COUNT_UNITS[kind_of(event, session)]
             return
         self.notices[Notice.LATE_ACTIVITY] += 1
         source, minute = event.source or "", self.log_time // MINUTE
         minutes = session.late_minutes or {}
         if minutes.get(source) != minute:
-            session.late_minutes = {**minutes, source: minute}
+            session.late_minutes = {name: m for name, m in minutes.items() if m == minute} | {source: minute}
             end = session.end
             self._scribe.tell(
                 session, LifecycleType.LATE_ACTIVITY, event.time, offset, event=event,
@@ -408,6 +418,8 @@ class Partition:
 
     def _reauthenticate(self, session: Session, event: Event, offset: int) -> bool:
         """Begin the next epoch if this event proves an authentication that counts."""
+        if session.state is State.REVOKED:
+            return False
         at = event.auth_time
         if at is None:
             if event.type is not EventType.REAUTHENTICATED:
@@ -435,18 +447,23 @@ class Partition:
         session.kept_first, session.kept_last = NEVER, 0
         session.observed, session.late_minutes = 0, None
         session.end = None
+        session.lifted = ended.reason if ended is not None else None
         if event.source is not None:
             session.source = event.source
         self._scribe.tell(session, LifecycleType.REAUTHENTICATED, at, offset, event=event)
         if ended is not None:
-            forget = max(session.expires, at + self.standing.policy.timing.credential_lifetime)
-            command = self._scribe.order(
-                session, CommandType.REINSTATE, ended.reason, at, session.cutoff, offset, now,
-                reauth=self._scribe.reauth(session, allowed=True), forget_after=forget,
-            )  # fmt: skip
+            command = self._reinstate(session, ended.reason, offset)
             self._scribe.tell(session, LifecycleType.REINSTATED, at, offset, event=event, command=command)
         self._arm(session)
         return True
+
+    def _reinstate(self, session: Session, lifted: Reason, offset: int) -> Command:
+        at = session.start
+        forget = max(session.expires, at + self.standing.policy.timing.credential_lifetime)
+        return self._scribe.order(
+            session, CommandType.REINSTATE, lifted, at, session.cutoff, offset, self.log_time,
+            reauth=self._scribe.reauth(session, allowed=True), forget_after=forget,
+        )  # fmt: skip
 
     def _merged(self, known: Attributes, event: Event, *, ratchet: bool) -> Attributes:
         said = event.classification
@@ -570,14 +587,15 @@ class Partition:
         due: LogMillis, *, limit: Limit | None = None, control: Control | None = None, event: Event | None = None,
     ) -> None:  # fmt: skip
         session.move(Move.REVOKE if command is CommandType.REVOKE else Move.EXPIRE)
+        session.seen = None
         earlier = session.end.forget_after if session.end is not None else 0
         lifetime = self.standing.policy.timing.credential_lifetime
         forget = max(session.expires, at + lifetime, earlier)
-        allowed = command is CommandType.EXPIRE and reason is not Reason.LOCKED
         session.cutoff = max(session.cutoff, cutoff)
         order = self._scribe.order(
-            session, command, reason, at, cutoff, offset, due, limit=limit, control=control,
-            reauth=self._scribe.reauth(session, allowed=allowed), forget_after=forget,
+            session, command, reason, at, cutoff, offset, due, limit=limit, forget_after=forget,
+            control_id=control.id if control is not None else "",
+            reauth=self._scribe.reauth(session, allowed=allows_reauth(command, reason)),
         )  # fmt: skip
         session.end = End(
             command, reason, at, cutoff, forget, offset, due, order.limit_ms, order.rule, order.policy,
@@ -604,6 +622,11 @@ class Partition:
             self._held[session.session_id] = session
         else:
             self._held.pop(session.session_id, None)
+
+
+def allows_reauth(command: CommandType, reason: Reason) -> bool:
+    """Whether re-authentication brings the session back by itself: not from a revocation, nor from a lock."""
+    return command is CommandType.EXPIRE and reason is not Reason.LOCKED
 
 
 def kind_of(event: Event, session: Session) -> ActivityKind:

@@ -24,7 +24,7 @@ class Scribe:
     def order(
         self, session: Session, command: CommandType, reason: Reason, at: Millis, cutoff: Millis, offset: int,
         due: LogMillis, *, reauth: Reauth, forget_after: Millis, limit: Limit | None = None,
-        control: Control | None = None, lead: Millis | None = None,
+        control_id: str = "", lead: Millis | None = None,
     ) -> Command:  # fmt: skip
         """Order one thing of gateways, or warn them (`lead` before the deadline)."""
         order = Command(
@@ -33,7 +33,7 @@ class Scribe:
             policy=session.plan.policy, subject=session.attributes.subject,
             classification=session.attributes.classification, reauth=reauth, forget_after=forget_after,
             partition=self.number, offset=offset, log_time=max(self.log_time, due), due=due,
-            control_id=control.id if control is not None else "", lead_ms=lead,
+            control_id=control_id, lead_ms=lead,
             message=MESSAGE if lead is None else f"Session expires in {lead // SECOND} s",
         )  # fmt: skip
         self.effects.append(order)

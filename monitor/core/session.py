@@ -8,7 +8,7 @@ becomes a move.
 
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -120,13 +120,17 @@ class Session(msgspec.Struct, gc=False):
     cutoff: Millis = 0
     """The highest cut-off of all ended epochs."""
     end: End | None = None
+    lifted: Reason | None = None
+    """Why the epoch ended that this one reinstated: with the epoch's start, enough to write that command again."""
     idle_warned: Warned | None = None
     absolute_warned: Warned | None = None
     observed: int = 0
     late_minutes: dict[str, int] | None = None
     """Source -> the minute of log time of its last `late_activity` record."""
-    seen: object = None
-    """What the last event said besides its time: an event that says the same changes no attribute."""
+    seen: Any = None
+    """What the last event was like, and `likeness` what it said besides its time: the owner's notes, by which it
+    knows an event that changes no attribute. Whatever may give an old event a new meaning clears them."""
+    likeness: int = 0
     timer: int = 0
     """The key under which it is armed, or 0."""
     dirty: bool = False

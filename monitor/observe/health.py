@@ -50,11 +50,15 @@ class Working(Protocol):
 class Health:
     """Answers from what the worker says of itself, and from when its event loop last turned."""
 
-    def __init__(self, worker: Working) -> None:
-        """`beat` is to be called from the event loop."""
+    def __init__(self, worker: Working | None = None) -> None:
+        """`beat` is to be called from the event loop. Without a worker yet, it is starting: see `attach`."""
         self._worker = worker
         self.last_beat: Millis | None = None
         """The monotonic instant at which the loop last turned."""
+
+    def attach(self, worker: Working) -> None:
+        """Answer for this worker from now on."""
+        self._worker = worker
 
     def beat(self, now: Millis) -> None:
         """The event loop turns."""
@@ -72,6 +76,8 @@ class Health:
     def ready(self) -> Verdict:
         """Whether it owns partitions and decides for all of them. A spare, which owns none, is not ready."""
         worker = self._worker
+        if worker is None:
+            return Verdict(ok=False, reason="starting")
         failed = worker.failed
         if failed.done():
             error = None if failed.cancelled() else failed.exception()

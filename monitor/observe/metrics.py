@@ -121,6 +121,9 @@ class WorkerMetrics:
         self.rerouted = Bounded(rerouted, SOURCES)
         self.ticks = counter("ticks", "Ticks appended to partitions this worker owns.")
         self.throttled = counter("throttled", "Times that reading waited for the broker's acknowledgements.")
+        self.strangers = counter(
+            "strange_records", "Records of others found on topics that only the owner writes."
+        )
         self.checkpointed_sessions = counter("checkpointed_sessions", "Sessions written by checkpoints.")
         self.due_to_publish = histogram(
             "due_to_publish_seconds",

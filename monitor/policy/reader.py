@@ -82,6 +82,8 @@ class Reader:
                 first, _ = place(found[key_node.value][0])
                 self.wrong(key_node, f"{what} has {key_node.value!r} twice (first in line {first})")
             else:
+                if is_nothing(value) and not value.value:
+                    value.start_mark = key_node.start_mark  # where YAML puts what isn't there is of no use
                 found[key_node.value] = (key_node, value)
         return found
 

@@ -17,7 +17,7 @@ class DeliveryFailure(msgspec.Struct, frozen=True):
     """The caller's own mark of the event (the command line's line number)."""
 
 
-class BufferFull(MonitorError):  # noqa: N818 - it names a state that callers choose to handle, as queue.Full does
+class BufferFull(AbsenceError):  # noqa: N818 - it names a state that callers choose to handle, as queue.Full does
     """There was no room for the event, at once (`on_full="raise"`) or in time; it was not taken."""
 
 

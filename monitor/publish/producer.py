@@ -10,7 +10,6 @@ from monitor.core.errors import AbsenceError, InputError
 from monitor.core.instants import Millis
 from monitor.wire.codec import Record
 
-METADATA_WAIT: Final[Millis] = 10_000
 SENDER_WAIT_SECONDS: Final = 5.0
 
 
@@ -47,8 +46,8 @@ class Producer(Protocol):
 class KafkaPythonProducer:
     """One topic, idempotent, acknowledged by all in-sync replicas.
 
-    Connects at once. Raises AbsenceError where no broker answers within `connect_timeout` seconds or the topic
-    is not there: the client never makes it, for it would have the wrong number of partitions.
+    Connects at once. Raises AbsenceError where no broker answers within `connect_timeout` seconds, or the topic is
+    not there: the client never makes it, for it would have the wrong number of partitions.
     """
 
     def __init__(
@@ -66,8 +65,11 @@ class KafkaPythonProducer:
         clients: list[Any] = []
 
         def make_client(**config: object) -> object:
-            clients.append(KafkaProducer.DEFAULT_CONFIG["kafka_client"](**config))
-            return clients[-1]
+            client = KafkaProducer.DEFAULT_CONFIG["kafka_client"](**config)
+            # kafka-python 3.0 doesn't hand this setting on to what asks for topics, and would make them.
+            client.cluster.config["allow_auto_create_topics"] = False
+            clients.append(client)
+            return client
 
         try:
             self._kafka = KafkaProducer(
@@ -78,7 +80,7 @@ class KafkaPythonProducer:
                     "acks": "all",
                     "allow_auto_create_topics": False,
                     "bootstrap_timeout_ms": int(connect_timeout * 1000),
-                    "max_block_ms": METADATA_WAIT,
+                    "max_block_ms": int(connect_timeout * 1000),
                     "request_timeout_ms": min(30_000, delivery_timeout - linger),
                     "delivery_timeout_ms": delivery_timeout,
                     "linger_ms": linger,

@@ -94,9 +94,9 @@ class Driver:
         self._take([record])
         return record.offset
 
-    def append_all(self, records: Sequence[tuple[bytes | None, LogMillis]]) -> None:
-        """Write many records as one fetch: what a worker sees under load."""
-        fetch = [Stored(len(self.log) + place, at, None, value) for place, (value, at) in enumerate(records)]
+    def append_all(self, records: Sequence[tuple[bytes | None, bytes | None, LogMillis]]) -> None:
+        """Write many records (key, value, append time) as one fetch: what a worker sees under load."""
+        fetch = [Stored(len(self.log) + place, at, key, value) for place, (key, value, at) in enumerate(records)]
         self.log.extend(fetch)
         self._take(fetch)
 

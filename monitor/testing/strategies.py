@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias, TypedDict
 
 from monitor.core.errors import MissingExtraError
 from monitor.core.events import ACTIVITY_KINDS, ActivityKind, Event, EventType, Principal
+from monitor.policy import version_of
 
 try:
     from hypothesis import strategies as st
@@ -79,6 +80,7 @@ _CONDITIONS: Final = st.sampled_from(
         {"workload": ["batch"]},
         {"route": ["/v1/models/fraud*"]},
         {"subject": ["alice"]},
+        {"principal": "service"},
         {"roles": ["admin"], "workload": ["batch", "inference"]},
     )
 )
@@ -139,6 +141,7 @@ class _Weaver:
         self.now = MIDNIGHT - draw(st.sampled_from((10000, 4000, 20000, 600000)))
         self.sessions = [f"s{number}" for number in range(draw(st.integers(1, 4)))]
         self.subjects = {sid: draw(st.sampled_from((None, "alice", "bob"))) for sid in self.sessions}
+        self.classified = {sid: draw(st.sampled_from((None, "public", "internal"))) for sid in self.sessions}
         self.instants = dict.fromkeys(self.sessions, (self.now, self.now))  # latest event, latest start
         self.controls: list[Step] = []
         self.log: list[Step] = []
@@ -173,7 +176,7 @@ class _Weaver:
         latest, start = self.instants[draw(st.sampled_from(self.sessions))]
         limits = (policy["defaults"], *policy["rules"], *policy["exceptions"])
         bases = [latest + rule["idle"] for rule in limits if "idle" in rule]
-        bases += [start + rule["absolute"] for rule in limits if "absolute" in rule]
+        bases += [start + rule["absolute"] for rule in limits if rule.get("absolute", NEVER) < NEVER]
         bases += [latest, self.now, MIDNIGHT, self.now + policy["timing"]["credential_lifetime"]]
         bases += [control["at"] for control in self.controls[-2:]]
         graces = (0, self.lateness, policy["timing"]["source_grace"], policy["timing"]["outage_grace"], -2000)
@@ -228,6 +231,9 @@ class _Weaver:
         draw, subject = self.draw, self.subjects[step["session_id"]]
         if subject is not None and draw(_HALF):
             step["subject"] = subject
+        classified = self.classified.pop(step["session_id"], None)
+        if classified is not None:
+            step["classification"] = classified
         if draw(_RARELY):
             step["subject"] = "bob"
         if draw(_RARELY):
@@ -330,7 +336,8 @@ def control_json(control: Step) -> dict[str, Any]:
         if name in found:
             found[name] = instant_text(found[name])
     if "policy" in control:
-        found["policy"] = policy_text(control["policy"])
+        text = policy_text(control["policy"])
+        found |= {"policy_text": text, "policy_version": version_of(text)}
     return found
 
 
@@ -351,13 +358,12 @@ def event_of(step: Step) -> Event:
         )
     }
     principal = Principal(step["principal"]) if "principal" in step else None
-    usual = "agent" if principal is Principal.SERVICE else "human"
     return Event(
         type=EventType(step["type"]),
         session_id=step["session_id"],
         time=min(step.get("time", step["at"]), step["at"]),
         appended=step["at"],
-        activity=ACTIVITY_KINDS.get(step.get("activity", usual), ActivityKind.KEEPALIVE),
+        activity=ACTIVITY_KINDS.get(step["activity"], ActivityKind.KEEPALIVE) if "activity" in step else None,
         principal=principal,
         roles=tuple(sorted(step["roles"])) if "roles" in step else None,
         auth_time=step["auth_second"] * 1000 + 999 if "auth_second" in step else step.get("auth_time"),

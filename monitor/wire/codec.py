@@ -14,6 +14,8 @@ Headers: TypeAlias = list[tuple[str, bytes]]
 MAX_OWN_BYTES: Final = 256 * 1024
 """The largest record of ours that is read: an event's 64 KiB and what the monitor says about it."""
 
+MAX_DETAIL: Final = 200
+
 MAX_DEPTH: Final = 64
 SHALLOW_BYTES: Final = 512
 """A value up to this size can't nest deep enough to hurt, and is not looked at."""
@@ -85,17 +87,20 @@ def _is_deep(value: bytes) -> bool:
 def _judge(message: str) -> BadRecord:
     """The error for what msgspec says of a struct: a path and types, never the value."""
     what, _, path = message.partition(" - at ")
+    message = message[:MAX_DETAIL]  # it repeats names of members, which are as long as somebody likes
     if "missing required field" in what:
         return BadRecord(DeadLetterReason.MISSING_FIELD, message)
     if what.startswith("Expected `object`") and not path:
         return BadRecord(DeadLetterReason.NOT_AN_OBJECT, "the JSON is not an object")
     if what.startswith("Expected") and ", got" in what:
         return BadRecord(DeadLetterReason.WRONG_TYPE, message)
+    if "of length <=" in what:
+        return BadRecord(DeadLetterReason.TOO_LONG, message)
     if what.startswith("Invalid") and path == "`$.type`":
         return BadRecord(DeadLetterReason.UNKNOWN_TYPE, "type is not one that is known here")
     if what.startswith("Invalid"):
         # Of these alone msgspec repeats the value.
-        return BadRecord(DeadLetterReason.BAD_VALUE, f"the value at {path or '`$`'} is not one of those allowed")
+        return BadRecord(DeadLetterReason.BAD_VALUE, f"the value at {path[:MAX_DETAIL] or '`$`'} is not one of those allowed")
     return BadRecord(DeadLetterReason.BAD_VALUE, message)
 
 

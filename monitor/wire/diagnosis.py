@@ -19,6 +19,16 @@ _JSON_TYPES: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
 )
 """What a member may be where it isn't text."""
 
+_WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "roles": "a list of texts",
+        "auth_time": "RFC 3339 text or a number of seconds",
+        "expires": "RFC 3339 text or a number of seconds",
+        "final": "true or false",
+        "controls_to": "a whole number",
+    }
+)
+
 _TIMES: Final = frozenset({"auth_time", "expires"})
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -53,19 +63,18 @@ def _wrong(name: str, raw: bytes) -> BadRecord:
     if raw == b"null":
         return BadRecord(DeadLetterReason.MISSING_FIELD, f"{name} is missing")
     wanted = _JSON_TYPES.get(name, (str,))
-    words = " or ".join({str: "text", int: "a number", float: "a number", list: "a list of texts", bool: "true or false"}[t] for t in wanted if t is not float)
+    unfit = DeadLetterReason.BAD_TIME if name in _TIMES else DeadLetterReason.BAD_VALUE
     try:
         value = msgspec.json.decode(raw)
     except UnicodeDecodeError:
         return BadRecord(DeadLetterReason.NOT_UTF8, f"{name} is not UTF-8")
     except (msgspec.MsgspecError, RecursionError):
-        reason = DeadLetterReason.BAD_TIME if name in _TIMES else DeadLetterReason.BAD_VALUE
-        return BadRecord(reason, f"{name} can't be represented: a lone surrogate, or a number out of range")
-    boolean = isinstance(value, bool) and bool not in wanted
-    texts = not isinstance(value, list) or all(isinstance(item, str) for item in value)
-    if boolean or not texts or not isinstance(value, wanted):
-        return BadRecord(DeadLetterReason.WRONG_TYPE, f"{name} must be {words}")
-    if isinstance(value, str | list):
-        return BadRecord(DeadLetterReason.TOO_LONG, f"{name} is too long")
-    reason = DeadLetterReason.BAD_TIME if name in _TIMES else DeadLetterReason.BAD_VALUE
-    return BadRecord(reason, f"{name} is out of range")
+        return BadRecord(unfit, f"{name} is out of range")
+    if int in wanted and isinstance(value, int | float) and not isinstance(value, bool):
+        return BadRecord(unfit, f"{name} is out of range, or no whole number")
+    if isinstance(value, wanted) and not (isinstance(value, bool) and bool not in wanted):
+        if isinstance(value, str):
+            return BadRecord(DeadLetterReason.TOO_LONG, f"{name} is too long")
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return BadRecord(DeadLetterReason.TOO_LONG, f"{name} has too many texts, or one that is too long")
+    return BadRecord(DeadLetterReason.WRONG_TYPE, f"{name} must be {_WORDS.get(name, 'text')}")

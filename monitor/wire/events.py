@@ -72,7 +72,7 @@ class AccessEvent(msgspec.Struct, gc=False, omit_defaults=True):
     """Of `source.alive` only."""
     owner: Text | None = None
     """Of `monitor.tick` only, as is the next."""
-    controls_to: int | None = None
+    controls_to: Annotated[int, msgspec.Meta(ge=-1, le=(1 << 63) - 1)] | None = None
     specversion: Text | None = None
     """A body that has it is a structured CloudEvent; `None` in what decoding returns."""
 
@@ -251,8 +251,6 @@ def _tick(said: AccessEvent) -> Tick:
     owner, controls_to = said.owner, said.controls_to
     if owner is None or controls_to is None:
         raise BadRecord(DeadLetterReason.MISSING_FIELD, "a tick needs owner and controls_to")
-    if controls_to < -1:
-        raise BadRecord(DeadLetterReason.BAD_VALUE, "controls_to must be an offset, or -1")
     return Tick(owner, controls_to)
 
 

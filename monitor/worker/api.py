@@ -13,16 +13,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from monitor.core.errors import AbsenceError, InputError, MissingExtraError
 from monitor.core.instants import SECOND
 from monitor.observe.health import Health, Verdict, Working
 from monitor.observe.listing import ListingGoneError, Listings, read_query
 from monitor.observe.metrics import WorkerMetrics
+from monitor.observe.token import check_token, read_or_create_token, token_path
 from monitor.observe.views import OwnedSessions, PartitionList, partition_of
 from monitor.wire.codec import encode
 from monitor.wire.problem import CONTENT_TYPE
+from monitor.worker.clock import SystemClock
 from monitor.worker.ports import Clock
 
 try:
@@ -48,25 +50,6 @@ class Hosting(Working, Protocol):
         """By number; it changes at a rebalance."""
 
 
-class ApiSettings(msgspec.Struct, frozen=True):
-    """Where it listens, and whom it answers."""
-
-    token: str
-    name: str = ""
-    """The worker's name, shown with its partitions."""
-    host: str = "127.0.0.1"
-    port: int = 0
-    """0: a free one."""
-    advertise: str | None = None
-    """The URL that others reach it under; without it, the bound address."""
-    open_metrics: bool | None = None
-    """Whether `/metrics` needs no token; None: on loopback only."""
-
-    def __repr__(self) -> str:
-        """Without the token: settings get logged."""
-        return f"ApiSettings(host={self.host!r}, port={self.port})"
-
-
 class _Problem(msgspec.Struct, frozen=True):
     """RFC 9457; `type` is left at its default, `about:blank`."""
 
@@ -79,26 +62,47 @@ class Api:
     """The HTTP server of one worker."""
 
     def __init__(
-        self, settings: ApiSettings, host: Hosting, health: Health, metrics: WorkerMetrics, clock: Clock
+        self,
+        metrics: WorkerMetrics,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        token: str | None = None,
+        name: str = "",
+        advertise: str | None = None,
+        open_metrics: bool | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        """Nothing is bound before `start`."""
-        self._settings = settings
-        self._host = host
-        self._health = health
+        """Nothing is bound before `start`, and nothing but health and metrics is answered before `attach`.
+
+        `port` 0 is a free one; without a `token` it is the one of this user's token file. `advertise` is the URL
+        that others reach it under, where that is not the bound address. `open_metrics`: whether `/metrics` needs
+        no token; None: on loopback only. `name` is shown with the partitions. Raises InputError for a bad token.
+        """
+        token = read_or_create_token(token_path()) if token is None else check_token(token, "the settings")
+        self._token = f"Bearer {token}".encode()
+        self._bind = (host, port)
+        self._name = name
+        self._advertise = advertise
+        self._open_metrics = is_loopback(host) if open_metrics is None else open_metrics
         self._metrics = metrics
-        self._clock = clock
-        self._listings = Listings(host.owned, clock.monotonic)
-        self._token = f"Bearer {settings.token}".encode()
-        self._open_metrics = (
-            is_loopback(settings.host) if settings.open_metrics is None else settings.open_metrics
-        )
+        self._clock = clock or SystemClock()
+        self.health = Health()
+        self._owned: Mapping[int, OwnedSessions] = {}
+        self._listings: Listings | None = None
         self._busy = 0
         self._runner: web.AppRunner | None = None
         self._heart: asyncio.Task[None] | None = None
 
+    def attach(self, host: Hosting) -> None:
+        """Answer for the partitions of this owner from now on."""
+        self.health.attach(host)
+        self._owned = host.owned
+        self._listings = Listings(host.owned, self._clock.monotonic)
+
     async def start(self) -> None:
         """Listen. Raises AbsenceError where the address can't be had."""
-        settings = self._settings
+        host, port = self._bind
         app = web.Application(middlewares=[self._guard], client_max_size=1024)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -113,11 +117,11 @@ class Api:
         )  # fmt: skip
         await runner.setup()
         try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
+            await web.TCPSite(runner, host, port).start()
         except OSError as error:
             await runner.cleanup()
             raise AbsenceError(
-                f"the worker's API can't listen on {settings.host}:{settings.port}: {error.strerror}. "
+                f"the worker's API can't listen on {host}:{port}: {error.strerror}. "
                 "Choose another port, or 0 for a free one."
             ) from error
         self._runner = runner
@@ -146,14 +150,14 @@ class Api:
     @property
     def url(self) -> str:
         """Where others find it, without a slash at its end."""
-        if self._settings.advertise is not None:
-            return self._settings.advertise.rstrip("/")
+        if self._advertise is not None:
+            return self._advertise.rstrip("/")
         host, port = self.addr
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def _beat(self) -> None:
         while True:
-            self._health.beat(self._clock.monotonic())
+            self.health.beat(self._clock.monotonic())
             await self._clock.sleep(SECOND)
 
     # --- around every answer -------------------------------------------------------------------------
@@ -193,36 +197,41 @@ class Api:
     # --- the answers ---------------------------------------------------------------------------------
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return verdict(self._health.alive(self._clock.monotonic()))
+        return verdict(self.health.alive(self._clock.monotonic()))
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return verdict(self._health.ready())
+        return verdict(self.health.ready())
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
         return web.Response(
-            body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+            body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
 
     async def _sessions(self, request: web.Request) -> web.Response:
-        query = read_query(parameters(request))
-        return await self._bounded(lambda: self._listings.page(query))
+        query, listings = read_query(parameters(request)), self._attached()
+        return await self._bounded(lambda: listings.page(query))
 
     async def _session(self, request: web.Request) -> web.Response:
-        found = self._listings.find(request.match_info["session_id"])
+        found = self._attached().find(request.match_info["session_id"])
         if found is None:
             return problem(404, "no partition of this worker holds this session")
         return answer(found)
 
     async def _matches(self, request: web.Request) -> web.Response:
-        query = read_query(parameters(request))
-        return await self._bounded(lambda: self._listings.count(query))
+        query, listings = read_query(parameters(request)), self._attached()
+        return await self._bounded(lambda: listings.count(query))
 
     async def _partitions(self, _: web.Request) -> web.Response:
-        now, name, decided = self._clock.now(), self._settings.name, self._metrics.decided_to
-        owned = sorted(self._host.owned.items())
+        now, name, decided = self._clock.now(), self._name, self._metrics.decided_to
+        owned = sorted(self._owned.items())
         return answer(
             PartitionList([partition_of(one, name, now, decided.get(number)) for number, one in owned])
         )
+
+    def _attached(self) -> Listings:
+        if self._listings is None:
+            raise web.HTTPServiceUnavailable(reason="starting")
+        return self._listings
 
     async def _bounded(self, ask: Callable[[], Awaitable[msgspec.Struct]]) -> web.Response:
         if self._busy >= BUSY:

@@ -86,13 +86,13 @@ class KafkaAppender:
         """Connect; raises KafkaError where no broker answers."""
         self._producer = await self._connect()
 
-    async def stop(self, timeout: float = 5.0) -> None:
-        """Send what is pending, for `timeout` seconds at most, and close. Idempotent."""
+    async def stop(self, seconds: float = 5.0) -> None:
+        """Send what is pending, for so many `seconds` at most, and close. Idempotent."""
         if self._producer is None:
             return
         if self.failure is None and self._pending:
             with contextlib.suppress(TimeoutError, InvariantError):
-                await asyncio.wait_for(self.settled(self.mark()), timeout)
+                await asyncio.wait_for(self.settled(self.mark()), seconds)
         if self._timer is not None:
             self._timer.cancel()
         pumps = [*self._pumps.values(), *self._retired]
@@ -100,7 +100,7 @@ class KafkaAppender:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
         producer, self._producer = self._producer, None
-        await _close(producer, timeout)
+        await _close(producer, seconds)
         if self.failure is None and self._pending:
             self._fail(InvariantError(f"{self._pending} records were not acknowledged when the appender was stopped."))
 
@@ -181,7 +181,7 @@ class KafkaAppender:
             raise
         except InvariantError as error:
             self._fail(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, records are lost unless we say so
             self._fail(InvariantError(f"{lane.topic}[{lane.partition}]: appending failed: {error!r}"), error)
         finally:
             # Nothing awaits between the test of the loop and here, so no record is left behind.
@@ -275,10 +275,10 @@ def _monotonic() -> Millis:
     return time.monotonic_ns() // 1_000_000
 
 
-async def _close(producer: Any, timeout: float) -> None:
-    """Stop a producer; one that cannot send what it holds is cut off after `timeout` seconds."""
+async def _close(producer: Any, seconds: float) -> None:
+    """Stop a producer; one that cannot send what it holds is cut off after so many `seconds`."""
     stopping = asyncio.ensure_future(producer.stop())
-    done, _ = await asyncio.wait({stopping}, timeout=timeout)
+    done, _ = await asyncio.wait({stopping}, timeout=seconds)
     if not done:
         stopping.cancel()
         await asyncio.gather(stopping, return_exceptions=True)

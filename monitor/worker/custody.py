@@ -68,7 +68,7 @@ class Custody:
                 if task is not None and task.cancelling():  # not the recovery alone, but who waits for it
                     raise
                 return None
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the owner's first error ends the worker
                 self.fail(error)
                 return None
             finally:
@@ -87,7 +87,7 @@ class Custody:
             raise
         except GroupMovedOnError as error:
             self._moved_on(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the owner's first error ends the worker
             self.fail(error)
         finally:
             batch.done.set()
@@ -116,7 +116,7 @@ class Custody:
                     await self.owner.lost(sorted(held))
             except asyncio.CancelledError:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the owner's first error ends the worker
                 self.fail(error)
 
     async def close(self) -> None:
@@ -138,7 +138,7 @@ class Custody:
                 raise
             except GroupMovedOnError as error:
                 self._moved_on(error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the owner's first error ends the worker
                 self.fail(error)
 
     def _moved_on(self, error: GroupMovedOnError) -> None:

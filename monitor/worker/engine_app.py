@@ -10,7 +10,8 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import faust
@@ -55,13 +56,13 @@ def require_compiled() -> None:
     absent = []
     if default_records.DefaultRecordBatch is default_records._DefaultRecordBatchPy:  # noqa: SLF001
         absent.append("aiokafka's record parser (unset AIOKAFKA_NO_EXTENSIONS; install aiokafka from its wheel)")
-    if faust.streams._CStreamIterator is None:  # noqa: SLF001
+    if getattr(faust.streams, "_CStreamIterator", None) is None:
         absent.append("Faust's stream iterator (unset NO_CYTHON; install faust-streaming from its wheel)")
     if absent:
         raise AbsenceError(f"the worker needs compiled extensions that are not in use: {'; '.join(absent)}")
 
 
-class WholeBatch(faust.Schema):  # type: ignore[misc]
+class WholeBatch(faust.Schema[Any, Any]):
     """Takes a message's value as it is: the records are decoded by the owner."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> None:
@@ -73,14 +74,14 @@ class WholeBatch(faust.Schema):  # type: ignore[misc]
         return batch
 
 
-class Boot(BootStrategy):  # type: ignore[misc]
+class Boot(BootStrategy):
     """No web server (its table views would show sessions) and no producer of Faust's: the appender is ours."""
 
     enable_web = False
     enable_kafka_producer = False
 
 
-class MonitorApp(faust.App):  # type: ignore[misc]
+class MonitorApp(faust.App):
     """A Faust app that holds what its transport and its recovery need."""
 
     BootStrategy = Boot
@@ -93,6 +94,13 @@ class MonitorApp(faust.App):  # type: ignore[misc]
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
+
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        """Faust would only start the agent again, one batch further on."""
+        self.custody.fail(exc)
+
+    def _on_rebalance_when_stopped(self) -> None:
+        """A rebalance while we stop changes nothing; Faust would close the client from the wrong thread."""
 
     async def crash(self, reason: BaseException) -> None:
         """A crash of any Faust service is the worker's failure."""
@@ -128,7 +136,7 @@ def build(settings: EngineSettings, custody: Custody) -> MonitorApp:
     app.Table(TABLE, key_type=bytes, value_type=bytes)
     topic = app.topic(settings.topic, schema=WholeBatch(), acks=False, allow_empty=True)
 
-    @app.agent(topic, name="events", concurrency=1)  # type: ignore[untyped-decorator]
+    @app.agent(topic, name="events", concurrency=1)
     async def events(batches: Any) -> None:
         async for batch in batches:
             await custody.hand_over(batch)
@@ -165,23 +173,25 @@ class Engine:
             stack.push_async_callback(reader.stop)
             custody = Custody(_Unborn(), Delivery())
             app = self.app = build(self.settings, custody)
-            self.offsets = GroupOffsets(app.consumer)
+            consumer: Any = app.consumer
+            self.offsets = GroupOffsets(consumer)
             self.owner = custody.owner = await self._factory(Ports(appender, reader, self.offsets, custody.fail))
             failed = getattr(self.owner, "failed", None)
             if isinstance(failed, asyncio.Future):
-                failed.add_done_callback(lambda done: done.cancelled() or custody.fail(done.exception()))
+                failed.add_done_callback(partial(_pass_on, custody))
             await self._work(app, custody)
         if custody.failed:
             custody.failure.result()
 
     async def _work(self, app: MonitorApp, custody: Custody) -> None:
-        starting = asyncio.create_task(app.start(), name="faust")
-        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        starting: asyncio.Future[Any] = asyncio.create_task(app.start(), name="faust")
+        stopping: asyncio.Future[Any] = asyncio.create_task(self._stop.wait(), name="stop")
+        failure: asyncio.Future[Any] = custody.failure
         try:
-            await asyncio.wait({starting, stopping, custody.failure}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({starting, stopping, failure}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done() and not starting.cancelled() and (error := starting.exception()):
                 custody.fail(error)
-            await asyncio.wait({stopping, custody.failure}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopping, failure}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
             log.info("engine_stopping", extra={"failed": custody.failed})
@@ -194,7 +204,7 @@ class Engine:
             log.info("engine_stopped")
 
     @contextlib.contextmanager
-    def _signals(self) -> Any:
+    def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -209,7 +219,12 @@ async def _bounded(what: str, call: Any, seconds: float) -> None:
     try:
         await asyncio.wait_for(call, seconds)
     except TimeoutError:
-        log.error("stop_timed_out", extra={"part": what, "seconds": seconds})
+        log.error("stop_timed_out", extra={"part": what, "seconds": seconds})  # noqa: TRY400  (a fact, no trace)
+
+
+def _pass_on(custody: Custody, failed: "asyncio.Future[Any]") -> None:
+    if not failed.cancelled() and (error := failed.exception()) is not None:
+        custody.fail(error)
 
 
 class _Unborn:

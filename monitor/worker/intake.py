@@ -1,7 +1,7 @@
 """Records in, decisions out: the way of an event from bytes to the partition's step.
 
-Every event is hot or cold. Hot: an activity of a known live session that says nothing new but its time; it
-moves last activity and a count, here, in one loop over a whole fetch. All else is cold and goes through
+Every event is hot or cold. Hot: an activity of a known live session that says nothing new but its time (see
+`likeness`); it moves last activity and a count, here, in one loop over a whole fetch. All else is cold and goes through
 `wire` and `core`. Both give the same result: the hot part is the cold one with what can't happen left out
 (`tests/worker/test_worker_intake.py` holds them against each other).
 """
@@ -11,21 +11,20 @@ from enum import Enum
 from typing import Final, Protocol
 
 from monitor.core.effects import Effect
-from monitor.core.events import ACTIVITY_KINDS, ActivityKind, Event, EventType, Principal, SourceAlive, Tick
+from monitor.core.events import Event, EventType, Principal, SourceAlive, Tick
 from monitor.core.instants import NEVER, LogMillis, Millis
-from monitor.core.partition import Partition
+from monitor.core.partition import Partition, kind_of
 from monitor.core.session import COUNT_UNITS, Session, State
-from monitor.wire.events import MAX_RECORD_BYTES, AccessEvent, BadRecord, decode_access_event, decode_record
+from monitor.wire.events import BadRecord, decode_access_event, decode_record
 from monitor.wire.partitioner import partition_for
-from monitor.wire.times import parse_time
 from monitor.worker.facts import Facts
+from monitor.worker.likeness import layout_of, prefixes
 from monitor.worker.ports import Record
 
 REROUTED_HEADER: Final = "session-monitor-rerouted"
 """Names the partition an event was first written to. An event is re-routed once."""
 
-_HUMAN, _AGENT, _KEEPALIVE = int(ActivityKind.HUMAN), int(ActivityKind.AGENT), int(ActivityKind.KEEPALIVE)
-_KINDS: Final[dict[str, int]] = {word: int(kind) for word, kind in ACTIVITY_KINDS.items()}
+_Z: Final = ord("Z")
 _UNITS: Final[dict[int, int]] = {int(kind): unit for kind, unit in COUNT_UNITS.items()}
 
 
@@ -75,10 +74,13 @@ class Intake:
         stop = len(records) if stop is None else stop
         self.blocked = None
         begun = -1
+        log_time = partition.log_time
+        swept = partition.swept
+        hot = 0
         place = start
         while place < stop:
             record = records[place]
-            offset, appended, value = record.offset, record.timestamp, record.value
+            offset, appended, key, value = record.offset, record.timestamp, record.key, record.value
             if appended != begun:
                 if appended > latest:
                     self.blocked = Blocked.AHEAD
@@ -91,66 +93,73 @@ class Intake:
                     begun = -1
                 if effects:
                     self._emit()
-            event: AccessEvent | None = None
-            if value is not None and not record.headers and len(value) <= MAX_RECORD_BYTES:
+            if key is not None and value is not None and swept and not record.headers:
                 try:
-                    event = decode_access_event(value)
-                    session = sessions.get(event.session_id)
+                    session = sessions.get(key.decode())
+                except UnicodeDecodeError:
+                    session = None
+                # The bytes outside of time and id are those of an event that was taken in whole before.
+                if (
+                    session is not None
+                    and (layout := session.seen) is not None
+                    and layout.size == len(value)
+                    and hash(value[: layout.a] + value[layout.b : layout.c] + value[layout.d :]) == session.likeness
+                ):
+                    time: Millis | None = appended
+                    start = layout.time
+                    if start >= 0:
+                        base = prefixes.get(value[start : start + 20])
+                        digits = value[start + 20 : start + 23]
+                        if base is not None and layout.canonical and digits.isdigit() and value[start + 23] == _Z:
+                            time = base + int(digits)
+                        else:
+                            time = layout.instant(value)
+                    word = value[layout.id : layout.id_end]
                     if (
-                        session is not None
-                        and session.seen == _said(event)
+                        time is not None
+                        and (word.isalnum() or not word or word.replace(b"-", b"").isalnum())
                         and offset > session.applied_offset
-                        and partition.swept
-                        and self._touch(session, event, offset, appended, log_time)
+                        and self._touch(session, layout.kind, time if time < appended else appended, log_time)  # noqa: FURB136
                     ):
+                        session.applied_offset = offset
+                        hot += 1
                         place += 1
                         continue
-                except BadRecord:
-                    event = None
-            if not self._apply(record, event):
+            if not self._apply(record):
                 break
             place += 1
             begun = -1
+            swept = partition.swept
             if effects:
                 self._emit()
         if place > start:
             partition.offset = records[place - 1].offset + 1
             self.applied += place - start
+            self.hot += hot
         return place
 
-    def _touch(
-        self, session: Session, event: AccessEvent, offset: int, appended: LogMillis, log_time: LogMillis
-    ) -> bool:
+    def _touch(self, session: Session, kind: int, time: Millis, log_time: LogMillis) -> bool:
         """The hot step; False where the event needs the cold one (nothing was changed then)."""
-        said = event.time
-        time: Millis = appended if said is None else parse_time(said)
-        time = min(time, appended)
-        word = event.activity
-        if word is None:
-            kind = _AGENT if session.attributes.principal is Principal.SERVICE else _HUMAN
-        else:
-            kind = _KINDS.get(word, _KEEPALIVE)
-        plan = session.plan
         last = session.last_activity
-        if time > last and kind & plan.counts:
-            idle = plan.idle.ms
+        if time > last and kind & session.plan.counts:
+            idle = session.plan.idle.ms
             if time > last + idle or time + idle <= log_time or session.kept_first != NEVER:
                 return False
             session.last_activity = time
             session.idle_set_at = log_time
         session.counts += _UNITS[kind]
-        session.applied_offset = offset
         if not session.dirty:
             session.dirty = True
             self.partition.dirty.append(session)
-        self.hot += 1
         return True
 
-    def _apply(self, record: Record, said: AccessEvent | None) -> bool:
+    def _apply(self, record: Record) -> bool:
         """The cold step: decode in full, apply; False where it can't be applied yet."""
         partition, offset = self.partition, record.offset
         try:
-            event = decode_record(record.value, record.headers, record.key, record.timestamp, principal_of=self._principal_of)
+            event = decode_record(
+                record.value, record.headers, record.key, record.timestamp, principal_of=self._principal_of
+            )
         except BadRecord as bad:
             self._outlet.dead_letter(record, bad.reason, bad.detail)
             return True
@@ -162,13 +171,12 @@ class Intake:
         elif isinstance(event, SourceAlive):
             partition.alive(event)
         else:
-            self._apply_event(record, event, said)
+            self._apply_event(record, event)
         return True
 
-    def _apply_event(self, record: Record, event: Event, said: AccessEvent | None) -> None:
+    def _apply_event(self, record: Record, event: Event) -> None:
         partition = self.partition
-        session = partition.sessions.get(event.session_id)
-        if session is None:
+        if event.session_id not in partition.sessions:
             home = partition_for(event.session_id.encode(), self._partitions)
             if home != partition.number and all(name != REROUTED_HEADER for name, _ in record.headers):
                 self._outlet.reroute(record, event, home)
@@ -179,13 +187,17 @@ class Intake:
             return
         session = partition.sessions.get(event.session_id)
         if (
-            said is not None
-            and session is not None
+            session is not None
             and session.state is State.LIVE
             and event.type is EventType.ACTIVITY
             and (event.auth_time is None or event.auth_time <= session.start)
+            and record.value is not None
+            and not record.headers
         ):
-            session.seen = _said(said)
+            # Nothing in this event but its time can have an effect if it comes again.
+            layout = layout_of(record.value, decode_access_event(record.value), kind_of(event, session))
+            if layout is not None:
+                session.seen, session.likeness = layout, layout.likeness(record.value)
 
     def _principal_of(self, session_id: str) -> Principal | None:
         session = self.partition.sessions.get(session_id)
@@ -197,10 +209,3 @@ class Intake:
             self._outlet.effect(effect)
         effects.clear()
 
-
-def _said(event: AccessEvent) -> tuple[object, ...]:
-    """Everything an event says besides its time and kind: two that say the same change no attribute."""
-    return (
-        event.type, event.source, event.subject, event.principal, event.roles, event.classification, event.workload,
-        event.route, event.tenant, event.client_ip, event.user_agent, event.auth_time, event.acr, event.expires,
-    )  # fmt: skip

@@ -131,8 +131,8 @@ async def _work(settings: WorkerSettings, ready: Callable[[str], None] | None) -
             what, cleanup = cleanups.pop()
             try:
                 await asyncio.wait_for(cleanup(), 5)
-            except Exception as error:  # noqa: BLE001 - the other cleanups must come about
-                log.error("cleanup_failed", extra={"part": what, "error": repr(error)})
+            except Exception:
+                log.exception("cleanup_failed", extra={"part": what})
 
 
 async def ensure_policy(

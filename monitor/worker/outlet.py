@@ -45,7 +45,7 @@ class LogOutlet:
         elif isinstance(effect, Lifecycle):
             key, value, headers = encode_lifecycle(effect)
             topic = self._topics.session_lifecycle
-            self._appender.append(topic.name, partition_for(key, topic.partitions), key, value, headers)
+            self._appender.append(topic.name, partition_for(key or b"", topic.partitions), key, value, headers)
         elif isinstance(effect, Forgotten):
             self.forgotten.append(effect)
 
@@ -81,6 +81,10 @@ class LogOutlet:
     def again(self, key: bytes, value: bytes) -> None:
         """Write a command once more, so that compaction keeps it and not a weaker one."""
         self._command(key, value, (), None)
+
+    def begin(self) -> None:
+        """What was written during recovery is acknowledged: nothing of it is in flight any more."""
+        self._dues.clear()
 
     def acknowledged(self, appended: Appended) -> None:
         """The broker has some of our commands: see how long each took from being due."""

@@ -14,6 +14,7 @@ from monitor.worker.outlet import LogOutlet
 from monitor.worker.ports import Appender, Record
 from monitor.worker.state import encode_position, encode_session, position_key
 from monitor.worker.ticker import Ticks
+from monitor.worker.witness import judge_command, judge_state
 
 SLICE: Final = 1000
 """Records applied, or sessions encoded, between two turns of the event loop: a few milliseconds."""
@@ -60,6 +61,23 @@ class Owned:
     def backlog(self) -> int:
         """Records fetched and not applied."""
         return sum(len(records) - place for records, place in self.waiting)
+
+    def answer_command(self, record: Record) -> None:
+        """Somebody else wrote on our commands partition: write ours again where theirs is weaker."""
+        restate, bury = judge_command(self.partition, record)
+        for session_id in restate:
+            self.partition.restate(self.partition.sessions[session_id])
+        for session_id in bury:
+            self.outlet.tombstone(session_id)
+
+    def answer_state(self, record: Record, topic: str, appender: Appender) -> None:
+        """Somebody else wrote on our changelog partition: ours goes there again."""
+        session, bury = judge_state(self.partition, record, self.committed)
+        if session is not None and not session.dirty:
+            session.dirty = True
+            self.partition.dirty.append(session)
+        if bury is not None:
+            appender.append(topic, self.number, bury, None)
 
 
 class Checkpoint:

@@ -23,12 +23,14 @@ from monitor.wire.events import encode_tick
 from monitor.wire.topics import Topics
 from monitor.worker import recovery
 from monitor.worker.clock import BrokerClock
+from monitor.worker.custody import GroupMovedOnError
 from monitor.worker.follower import ControlFollower
 from monitor.worker.intake import Blocked, Intake
 from monitor.worker.outlet import LogOutlet
 from monitor.worker.owned import Checkpoint, Owned
 from monitor.worker.ports import Appended, Appender, Clock, Offsets, Reader, Record
 from monitor.worker.state import encode_position, position_key
+from monitor.worker.witness import Witness, strangers
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ class Host:
         self._checkpointing = asyncio.Lock()
         self._background: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
+        self._witness = Witness()
         appender.on_acknowledged(self._acknowledged)
         follower.on_read(self._wake.set)
 
@@ -120,6 +123,7 @@ class Host:
         """They are somebody else's already: forget, write nothing."""
         for number in partitions:
             self.owned.pop(number, None)
+            self._witness.forget(number)
             self._metrics.forget_partition(number)
 
     async def records(self, partition: int, records: Sequence[Record], end_offset: int) -> None:
@@ -174,6 +178,8 @@ class Host:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), 0.1)
             self._wake.clear()
+            if self._witness.holes:
+                await self._put_right()
             for owned in list(self.owned.values()):
                 if owned.waiting:
                     await self._apply(owned)
@@ -187,6 +193,24 @@ class Host:
                 now = self._clock.monotonic()
                 if now - owned.last_watermark >= self._settings.watermark_every and owned.partition.swept:
                     self._publish_watermark(owned, now)
+
+    async def _put_right(self) -> None:
+        """Read what others wrote on our partitions, and write ours again where theirs is weaker."""
+        holes, self._witness.holes = self._witness.holes, []
+        for topic, number, start, end in holes:
+            owned = self.owned.get(number)
+            if owned is None:
+                continue
+            log.warning("stranger_wrote", extra={"topic": topic, "partition": number, "start": start, "end": end})
+            self._metrics.strangers.inc(end - start)
+            async for record in strangers(self._reader, topic, number, start, end):
+                if self.owned.get(number) is not owned:
+                    break
+                if topic == self._topics.session_commands.name:
+                    owned.answer_command(record)
+                else:
+                    owned.answer_state(record, self._topics.changelog.name, self._appender)
+            self._emit(owned)
 
     def _emit(self, owned: Owned) -> None:
         for effect in owned.partition.effects:
@@ -234,6 +258,7 @@ class Host:
         self._metrics.ticks.inc()
 
     def _acknowledged(self, appended: Appended) -> None:
+        self._witness.acknowledged(appended)
         if appended.timestamp > 0:
             self._broker_clock.learn(appended.timestamp, appended.acked_at)
         owned = self.owned.get(appended.partition)
@@ -249,7 +274,13 @@ class Host:
     async def _checkpoint_forever(self) -> None:
         while True:
             await self._clock.sleep(self._settings.checkpoint_every)
-            await self.checkpoint(list(self.owned))
+            numbers = list(self.owned)
+            try:
+                await self.checkpoint(numbers)
+            except GroupMovedOnError as error:
+                # What we wrote before is another's business now: it sees the strange records and puts them right.
+                log.warning("checkpoint_refused", extra={"partitions": numbers, "error": str(error)})
+                await self.lost(numbers)
 
     async def checkpoint(self, partitions: Collection[int]) -> None:
         """Make everything applied so far durable, and commit. See `Checkpoint` for the order."""
@@ -288,7 +319,9 @@ class Host:
     async def _recover(self, number: int) -> int:
         committed = await self._offsets.committed(number)
         changelog = await recovery.read_changelog(self._reader, self._topics, number)
+        self._witness.watch(self._topics.changelog.name, number, changelog.end)
         ledger = await recovery.read_ledger(self._reader, self._topics, number)
+        self._witness.watch(self._topics.session_commands.name, number, ledger.end)
         first, end = await self._reader.bounds(self._topics.access_events.name, number)
         if committed is None:
             recovered = await self._begin(number, changelog, ledger, first, end)
@@ -313,6 +346,7 @@ class Host:
         owned.stale_positions = recovered.stale_positions
         owned.progressed_at = self._clock.monotonic()
         await self._appender.settled(self._appender.mark())
+        outlet.begin()
         self.owned[number] = owned
         return partition.offset
 

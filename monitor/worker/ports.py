@@ -48,9 +48,13 @@ class Appender(Protocol):
     """
 
     def append(
-        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> None:
-        """Take one record. It leaves with the next flush (at the latest after the linger)."""
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = (), *,
+        instead: tuple[bytes | None, bytes | None, Headers] | None = None,
+    ) -> None:  # fmt: skip
+        """Take one record. It leaves with the next flush (at the latest after the linger).
+
+        `instead` (key, value, headers) is written in its place where the broker refuses it as too large.
+        """
 
     def flush(self) -> None:
         """Hand what was taken so far to the network, in as few batches as possible."""

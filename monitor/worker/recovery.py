@@ -12,14 +12,13 @@ import msgspec
 from monitor.core.commands import CommandType, strength
 from monitor.core.errors import InvariantError
 from monitor.core.partition import Partition, Position
-from monitor.core.reasons import Reason
-from monitor.core.session import End
 from monitor.core.standing import ControlLog
-from monitor.wire.commands import CommandRecord, decode_command
+from monitor.wire.commands import decode_command
 from monitor.wire.topics import Topics
 from monitor.worker.facts import Fact, Facts
 from monitor.worker.ports import Reader
 from monitor.worker.state import POSITION_PREFIX, Restorer, decode_position
+from monitor.worker.witness import end_of
 
 SLICE: Final = 2000
 """Sessions restored between two turns of the event loop."""
@@ -105,7 +104,7 @@ async def read_ledger(reader: Reader, topics: Topics, partition: int) -> Ledger:
             if held is None or rank > held[0]:
                 fact = None
                 if kind in {CommandType.EXPIRE, CommandType.REVOKE}:
-                    fact = Fact(command.session_id, command.epoch, _end_of(command))
+                    fact = Fact(command.session_id, command.epoch, end_of(command))
                 strongest[key] = (rank, value, fact)
             elif rank == held[0]:
                 strongest[key] = (rank, value, held[2])
@@ -114,13 +113,6 @@ async def read_ledger(reader: Reader, topics: Topics, partition: int) -> Ledger:
         [(key, value) for key, (_, value, _) in strongest.items() if last[key] != value],
         end,
     )
-
-
-def _end_of(command: CommandRecord) -> End:
-    return End(
-        CommandType(command.type), Reason(command.reason), command.effective_at, command.cutoff, command.forget_after,
-        command.src.offset, command.due, command.limit_ms, command.rule, command.policy, command.control_id,
-    )  # fmt: skip
 
 
 def find_position(number: int, committed: int, changelog: Changelog) -> Position:

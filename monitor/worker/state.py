@@ -12,6 +12,7 @@ from monitor.core.errors import InvariantError
 from monitor.core.events import Attributes, Principal
 from monitor.core.partition import Position
 from monitor.core.plan import Limit
+from monitor.core.reasons import Reason
 from monitor.core.session import End, Session, State, Warned
 from monitor.core.standing import ControlLog
 
@@ -51,6 +52,7 @@ class _Stored(msgspec.Struct, array_like=True, gc=False):
     absolute_warned: Warned | None
     observed: int
     late_minutes: dict[str, int] | None
+    lifted: Reason | None
 
 
 class _StoredPosition(msgspec.Struct, array_like=True):
@@ -80,7 +82,7 @@ def encode_session(session: Session) -> bytes:
             session.absolute_set_at, session.planned_at, session.controls_to, session.state, session.epoch,
             session.counted(), session.applied_offset, session.kept_first, session.kept_last, session.source,
             session.expires, session.cutoff, session.end, session.idle_warned, session.absolute_warned,
-            session.observed, session.late_minutes,
+            session.observed, session.late_minutes, session.lifted,
         )
     )  # fmt: skip
 
@@ -118,7 +120,7 @@ class Restorer:
             stored.start, stored.last_activity, self._limits.setdefault(stored.absolute_limit, Limit(*stored.absolute_limit)),
             stored.idle_set_at, stored.absolute_set_at, planned_at, controls_to, stored.state, stored.epoch,
             counts[0] | counts[1] << 32 | counts[2] << 64 | counts[3] << 96, stored.applied_offset,
-            stored.kept_first, stored.kept_last, stored.source, stored.expires, stored.cutoff, stored.end,
+            stored.kept_first, stored.kept_last, stored.source, stored.expires, stored.cutoff, stored.end, stored.lifted,
             stored.idle_warned, stored.absolute_warned, stored.observed, stored.late_minutes,
         )  # fmt: skip
 

@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 TABLE = "sessions"
 
 
-class SessionTable(faust.Table):  # type: ignore[misc]
+class SessionTable(faust.Table[bytes, bytes]):
     """Names the changelog. It is never started and holds nothing: the sessions live with the owner."""
 
 
-class OwnerRecovery(Recovery):  # type: ignore[misc]
+class OwnerRecovery(Recovery):
     """After each rebalance: the owner recovers in bulk, then delivery begins where it says.
 
     Runs beside the rebalance, not within it: aiokafka sends no heartbeat before the assignment callback has
@@ -35,10 +35,11 @@ class OwnerRecovery(Recovery):  # type: ignore[misc]
     """
 
     async def on_rebalance(
-        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0  # noqa: ARG002
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:  # fmt: skip
         """Begin the recovery of an assignment."""
-        topic = self.app.engine.topic
+        app: Any = self.app
+        topic = app.engine.topic
         self._partitions = frozenset(tp.partition for tp in assigned if tp.topic == topic)
         self._generation_id = generation_id
         self.signal_recovery_start.set()
@@ -52,7 +53,8 @@ class OwnerRecovery(Recovery):  # type: ignore[misc]
     @Service.task
     async def _restart_recovery(self) -> None:
         """Recover whenever an assignment came; a later one ends the one before."""
-        custody: Custody = self.app.custody
+        app: Any = self.app
+        custody: Custody = app.custody
         while not self.should_stop:
             await self.signal_recovery_start.wait()
             self.signal_recovery_start.clear()
@@ -66,7 +68,7 @@ class OwnerRecovery(Recovery):  # type: ignore[misc]
             await self._resume(starts)
 
     async def _resume(self, starts: dict[int, int]) -> None:
-        app = self.app
+        app: Any = self.app
         app.flow_control.resume()
         app.consumer.resume_flow()
         await app.consumer.begin(starts)
@@ -88,15 +90,16 @@ class OwnerRecovery(Recovery):  # type: ignore[misc]
         """Replaced: the owner measures its recovery."""
 
 
-class SessionTables(TableManager):  # type: ignore[misc]
+class SessionTables(TableManager):
     """Faust's table manager with the owner's recovery."""
 
     @property
     def recovery(self) -> OwnerRecovery:
         """The one recovery service."""
-        if self._recovery is None:
-            self._recovery = OwnerRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        return self._recovery
+        recovery = self._recovery
+        if not isinstance(recovery, OwnerRecovery):
+            recovery = self._recovery = OwnerRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return recovery
 
     async def on_start(self) -> None:
         """Start the recovery service; no table and no topic is started or declared."""

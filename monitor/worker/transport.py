@@ -25,17 +25,20 @@ from typing import Any, ClassVar, TypeVar
 import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.errors import (
+    CommitFailedError,
     ConsumerStoppedError,
     CorruptRecordException,
+    IllegalGenerationError,
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     RecordTooLargeError,
 )
+from faust.transport.consumer import Fetcher as FaustFetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
-from mode import Service
+from mode import Service, ServiceT
 
 from monitor.core.errors import AbsenceError
 from monitor.worker.custody import Custody
@@ -47,13 +50,17 @@ T = TypeVar("T")
 
 IN_FLIGHT = 2
 """Batches handed to the agent and not yet taken by the owner: one in its hands, one ready behind it."""
+NOWHERE = TopicPartition("", -1)
+"""Keeps the set of partitions to fetch from being empty, which to aiokafka means every partition."""
 NO_GENERATION = -1
 """The coordinator's generation once the group has thrown us out."""
 Fetched = dict[int, Batch]
 
 
-class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
+class RebalanceListener(driver.ConsumerRebalanceListener):
     """Runs in the consumer's thread; keeps a new assignment still until the owner says where it begins."""
+
+    _thread: "ConsumerThread"
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> Any:
         """Note whether the partitions are still ours to commit for, before anything awaits."""
@@ -66,16 +73,19 @@ class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
         await super().on_partitions_assigned(assigned)
 
 
-class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, with the calls that the owner's way of consuming needs."""
 
     lost: bool = False
     _runs: dict[TopicPartition, int]
+    _flowing: set[TopicPartition]
+    """The partitions to fetch. Changed while a fetch waits, which looks at it again at every wake-up."""
 
     @property
     def settings(self) -> EngineSettings:
         """What the operator chose."""
-        settings: EngineSettings = self.app.engine
+        app: Any = self.app
+        settings: EngineSettings = app.engine
         return settings
 
     async def in_thread(self, call: Coroutine[Any, Any, T]) -> T:
@@ -84,6 +94,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         self._runs = {}
+        self._flowing = {NOWHERE}
         self._assignor = self.app.assignor
         s = self.settings
         return aiokafka.AIOKafkaConsumer(
@@ -115,33 +126,24 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def begin_assignment_in_thread(self, assigned: Iterable[TopicPartition]) -> None:
         self._runs.clear()
+        self._flowing.intersection_update({NOWHERE})
         self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned))
 
-    async def fetch_in_thread(self, topic: str, runs: dict[int, int], timeout: float) -> Fetched:
-        """Whole fetches of the partitions whose seek has been done; {} after `timeout` seconds without any."""
+    async def fetch_in_thread(self, seconds: float) -> Fetched:
+        """Whole fetches of the partitions that flow; {} after so many `seconds` without any."""
         consumer = self._ensure_consumer()
-        wanted = {tp for tp, run in self._runs.items() if runs.get(tp.partition) == run}
         fetcher = consumer._fetcher  # noqa: SLF001
         if consumer._closed or fetcher._closed:  # noqa: SLF001
             raise ConsumerStoppedError
-        if not wanted:  # an empty set would mean every partition
-            self.touch_in_thread()
-            await asyncio.sleep(min(timeout, 0.05))
-            return {}
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001
             fetched = await fetcher.fetched_records(
-                wanted, timeout=timeout, max_records=consumer._max_poll_records  # noqa: SLF001
+                self._flowing, timeout=seconds, max_records=consumer._max_poll_records  # noqa: SLF001
             )  # fmt: skip
         return {
-            tp.partition: Batch(tp.partition, self._runs.get(tp, 0), consumer.highwater(tp) or 0, records)
+            tp.partition: Batch(tp.partition, self._runs[tp], consumer.highwater(tp) or 0, records)
             for tp, records in fetched.items()
-            if tp.topic == topic and records and tp in consumer.assignment()
+            if records and tp in self._runs and tp in consumer.assignment()
         }
-
-    def touch_in_thread(self) -> None:
-        """Tell aiokafka that we are alive though we fetch nothing, or it leaves the group."""
-        with self._ensure_consumer()._subscription.fetch_context():  # noqa: SLF001
-            pass
 
     async def begin_in_thread(self, topic: str, starts: dict[int, tuple[int, int]]) -> None:
         """Seek and resume: (run, offset) by partition. A partition that is gone meanwhile is skipped."""
@@ -152,15 +154,30 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 consumer.seek(tp, offset)
                 consumer.resume(tp)
                 self._runs[tp] = run
+                self._flowing.add(tp)
 
     async def pause_in_thread(self, topic: str, partition: int) -> None:
         tp = TopicPartition(topic, partition)
         self._runs.pop(tp, None)
+        self._flowing.discard(tp)
         with contextlib.suppress(IllegalStateError, AttributeError):
             self._ensure_consumer().pause(tp)
 
     async def commit_in_thread(self, offsets: dict[TopicPartition, int]) -> None:
-        await self._ensure_consumer().commit(offsets)
+        """Commit, and stay a member where only the generation is past.
+
+        aiokafka forgets its member id as well then; as a new member it would wait until the group has buried
+        the old one, a session timeout later. (A broker that does know neither says so, and aiokafka begins anew.)
+        """
+        consumer = self._ensure_consumer()
+        coordinator = consumer._coordinator  # noqa: SLF001
+        member = coordinator.member_id
+        try:
+            await consumer.commit(offsets)
+        except CommitFailedError as error:
+            if isinstance(error.__cause__, IllegalGenerationError) and not coordinator.member_id:
+                coordinator.member_id = member
+            raise
 
     async def committed_in_thread(self, tp: TopicPartition) -> int | None:
         offset: int | None = await self._ensure_consumer().committed(tp)
@@ -172,12 +189,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         ends = await consumer.end_offsets([tp])
         return begins[tp], ends[tp]
 
-    async def check_in_thread(self) -> None:
-        """Raise what the coordinator has to say to its user (no right to the group, a dead task)."""
-        self._ensure_consumer()._coordinator.check_errors()  # noqa: SLF001
+    async def check_in_thread(self, *, busy: bool) -> None:
+        """Raise what the coordinator has to say to its user (no right to the group, a dead task).
+
+        `busy` with a recovery, we do not fetch, and aiokafka would leave the group after the poll interval.
+        """
+        consumer = self._ensure_consumer()
+        consumer._coordinator.check_errors()  # noqa: SLF001
+        if busy:
+            with consumer._subscription.fetch_context():  # noqa: SLF001
+                pass
 
 
-class Consumer(driver.Consumer):  # type: ignore[misc]
+class Consumer(driver.Consumer):
     """Faust's consumer with batches for messages and the owner for a conscience."""
 
     RebalanceListener: ClassVar[type[RebalanceListener]] = RebalanceListener
@@ -186,10 +210,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Made by Faust's app, when it starts."""
         super().__init__(*args, **kwargs)
-        self.topic: str = self.app.engine.topic
-        self.custody: Custody = self.app.custody
+        app: Any = self.app
+        self.topic: str = app.engine.topic
+        self.custody: Custody = app.custody
         self.delivery: Delivery = self.custody.delivery
-        self.times: ReceiveTimes = self.app.times
+        self.times: ReceiveTimes = app.times
         self.halted: dict[int, str] = {}
         """Partitions that are not delivered any more, and why."""
         self._flight: deque[Batch] = deque()
@@ -199,7 +224,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     # --- delivery ----------------------------------------------------------------------------------------
 
-    async def _drain_messages(self, fetcher: Service) -> None:
+    async def _drain_messages(self, fetcher: ServiceT) -> None:
         """Fetch and deliver until the fetcher stops. An error is the worker's failure, never a skipped record."""
         try:
             while not (self.should_stop or fetcher.should_stop or self.custody.failed):
@@ -214,13 +239,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         except ConsumerStoppedError as error:
             if not self.should_stop and not self.app.should_stop:
                 self.custody.fail(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - Faust would log it and stop delivering
             self.custody.fail(error)
 
     async def _fetch(self) -> Fetched:
         try:
             return await self._thread.in_thread(
-                self._thread.fetch_in_thread(self.topic, dict(self.delivery.flowing()), timeout=1.0)
+                self._thread.fetch_in_thread(seconds=1.0)
             )
         except (OffsetOutOfRangeError, NoOffsetForPartitionError, RecordTooLargeError, CorruptRecordException) as error:
             await self._examine(error)
@@ -238,8 +263,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _to_batch_message(self, batch: Batch) -> ConsumerMessage:
         last = batch.records[-1]
+        whole: Any = batch  # Faust passes the value on as it is: see `WholeBatch`
         return ConsumerMessage(
-            self.topic, batch.partition, last.offset, last.timestamp / 1000, 1, (), None, batch, None, 0, 0,
+            self.topic, batch.partition, last.offset, last.timestamp / 1000, 1, None, None, whole, None, 0, 0,
             TP(self.topic, batch.partition), generation_id=self.app.consumer_generation_id,
         )  # fmt: skip
 
@@ -295,7 +321,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def wait_empty(self) -> None:
         """Nothing to wait for: `give_up` has waited for the batch in hand, and the rest is not wanted."""
 
-    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Faust never commits: the owner's checkpoint does."""
         return False
 
@@ -313,20 +339,28 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Listener errors and lost rights are otherwise noticed by nobody: the worker would stay and do nothing."""
         while not self.should_stop:
             await self.sleep(1.0)
-            if self.should_stop:
-                return
             try:
-                await self._thread.in_thread(self._thread.check_in_thread())
+                await self._thread.in_thread(self._thread.check_in_thread(busy=bool(self.custody.taking)))
             except asyncio.CancelledError:
                 raise
-            except Exception as error:
-                if not self.should_stop:
+            except Exception as error:  # noqa: BLE001 - a coordinator that has ended would be silence
+                if not self.app.should_stop:
                     self.custody.fail(error)
                 return
 
 
-class Transport(driver.Transport):  # type: ignore[misc]
+class Fetcher(FaustFetcher):
+    """Runs the consumer's drain loop. (Faust's own takes a stop during a rebalance for a crash.)"""
+
+    @Service.task
+    async def _fetcher(self) -> None:
+        app: Any = self.app
+        await app.consumer._drain_messages(self)  # noqa: SLF001  (as Faust's own fetcher does)
+
+
+class Transport(driver.Transport):
     """`app.transport` of the monitor: Faust's aiokafka driver with our consumer."""
 
+    Fetcher: ClassVar[type[ServiceT]] = Fetcher
     Consumer: ClassVar[type[Consumer]] = Consumer
     driver_version = f"session-monitor on aiokafka={aiokafka.__version__}"

@@ -298,7 +298,9 @@ class Partition:
             return False
         if a > e["at"] + self.timing("lateness"):
             return False
-        if s.plan["acr_values"] and e.get("acr") not in s.plan["acr_values"]:
+        # What the epoch was, or what the event makes of it: neither is come by with less than it asks for.
+        asked = make_plan(self.policy, self.merged(s, e, ratchet=True), self.log_time)["acr_values"]
+        if asked and e.get("acr") not in asked:
             return False
         after = self.merged(s, e, ratchet=False)
         met = [c for c in self.standing if self.in_force(c) and meets(c["target"], s.id, after)]

@@ -18,7 +18,7 @@ def holds(policy, when, attributes, missing):
     """Whether every condition holds; a missing attribute answers `missing`."""
     for name, wanted in when.items():
         have = attributes.get(name)
-        if not have:
+        if not have or (name == "classification" and have not in policy["classifications"]):
             met = missing
         elif name == "classification":
             met = rank(policy, have) >= rank(policy, wanted["at_least"])
@@ -63,6 +63,6 @@ def make_plan(policy, attributes, at):
     )
     plan["acr_values"] = next((r["acr_values"] for r in rules if "acr_values" in r), ())
     plan["warn_before"] = policy["defaults"]["warn_before"]
-    highest = rank(policy, attributes.get("classification")) >= len(policy["classifications"]) - 1
-    plan["source_grace"] = 0 if highest else policy["timing"]["source_grace"]
+    lower = attributes.get("classification") in policy["classifications"][:-1]  # known, and not the highest
+    plan["source_grace"] = policy["timing"]["source_grace"] if lower else 0
     return plan

@@ -34,7 +34,9 @@ def test_it_compiles_and_is_what_core_asks_for():
 
 def test_an_analyst_on_restricted_data():
     plan = compile_policy(TEXT).plan(
-        Attributes("alice", Principal.USER, ("analyst",), "restricted", "inference", "/v1/models/fraud-2", "acme"),
+        Attributes(
+            "alice", Principal.USER, ("analyst",), "restricted", "inference", "/v1/models/fraud-2", "acme"
+        ),
         NOW,
     )
     assert (plan.idle.ms, plan.idle.rule) == (10 * MINUTE, "restricted-data")
@@ -67,7 +69,9 @@ def test_an_unattended_agent_counts_no_human():
 
 def test_the_migration_is_excused_until_its_end():
     policy = compile_policy(TEXT)
-    migrating = Attributes("svc-migrate", Principal.SERVICE, ("runner",), "internal", "training", "/v1/chat", "acme")
+    migrating = Attributes(
+        "svc-migrate", Principal.SERVICE, ("runner",), "internal", "training", "/v1/chat", "acme"
+    )
     end = 1_798_675_200_000  # 2026-12-31T00:00:00Z
     plan = policy.plan(migrating, end - 1)
     assert (plan.idle.ms, plan.idle.rule, plan.valid_until) == (4 * HOUR, "migration", end)

@@ -31,7 +31,11 @@ MISTAKES = {
     ),
     "number without unit": ("version: 1\ndefaults: {idle: 900}", (2, 18), "'900' has no unit"),
     "wrong spelling": ("version: 1\ndefaults: {idle: 15 minutes}", (2, 18), "'15 minutes' is not a duration"),
-    "empty limit": ("version: 1\ndefaults:\n  idle:\n", (3, 8), "idle must be a duration or none, not nothing"),
+    "empty limit": (
+        "version: 1\ndefaults:\n  idle:\n",
+        (3, 3),
+        "idle must be a duration or none, not nothing",
+    ),
     "null limit": ("version: 1\ndefaults: {absolute: ~}", (2, 22), "must be a duration or none, not nothing"),
     "limit of zero": ("version: 1\ndefaults: {idle: 0s}", (2, 18), "idle can't be 0s"),
     "limit of ages": ("version: 1\ndefaults: {idle: 9999d}", (2, 18), "written none"),
@@ -45,7 +49,11 @@ MISTAKES = {
         "the preset 'seed' does not fit this policy: at_least can't be 'confidential'",
     ),
     "rule without a name": ("version: 1\nrules:\n  - idle: 5m", (3, 5), "a rule needs 'name'"),
-    "name twice": (RULE + "  - name: r\n    idle: 6m", (5, 5), "the name 'r' is used twice (first in line 3)"),
+    "name twice": (
+        RULE + "  - name: r\n    idle: 6m",
+        (5, 5),
+        "the name 'r' is used twice (first in line 3)",
+    ),
     "name of a preset's rule": (
         "version: 1\nextends: pci\nrules:\n  - {name: pci/8.2.8, idle: 5m}",
         (4, 5),
@@ -71,7 +79,7 @@ MISTAKES = {
     ),
     "unknown principal": (RULE + "    when: {principal: human}", (5, 23), "known: service, user"),
     "keep-alives count": (RULE + "    idle_counts: [keepalive]", (5, 19), "known: agent, human, inflight"),
-    "acr with a quote": (RULE + '    reauth: {acr_values: [\'a"b\']}', (5, 26), "blanks, quotes"),
+    "acr with a quote": (RULE + "    reauth: {acr_values: ['a\"b']}", (5, 26), "blanks, quotes"),
     "unknown enforce": (RULE + "    enforce: maybe", (5, 14), "known: enforce, observe"),
     "no sessions at all": (RULE + "    concurrent: 0", (5, 17), "concurrent must be from 1"),
     "unknown on_exceed": (RULE + "    on_exceed: kill", (5, 16), "known: alert, end_newest, end_oldest"),
@@ -119,12 +127,21 @@ def test_a_mistake_is_told_at_its_place(mistake):
 
 def test_all_mistakes_are_told_at_once_in_order_of_place():
     with pytest.raises(PolicyError) as caught:
-        compile_policy("version: 1\nrules: [{name: r, idle: 5}]\ndefaults: {idle: x, idel: 3m}\nnonsense: 1\n")
-    assert [(finding.line, finding.column) for finding in caught.value.findings] == [(2, 25), (3, 18), (3, 21), (4, 1)]
+        compile_policy(
+            "version: 1\nrules: [{name: r, idle: 5}]\ndefaults: {idle: x, idel: 3m}\nnonsense: 1\n"
+        )
+    assert [(finding.line, finding.column) for finding in caught.value.findings] == [
+        (2, 25),
+        (3, 18),
+        (3, 21),
+        (4, 1),
+    ]
     assert len(str(caught.value).splitlines()) == 4
 
 
-@pytest.mark.parametrize("text", ["version: 1", "version: 1\nrules:\nexceptions:\ndetect:\ntiming:\ndefaults:\nextends:\n"])
+@pytest.mark.parametrize(
+    "text", ["version: 1", "version: 1\nrules:\nexceptions:\ndetect:\ntiming:\ndefaults:\nextends:\n"]
+)
 def test_sections_may_be_left_out_or_left_empty(text):
     policy = compile_policy(text)
     assert policy.defaults.idle == 1_800_000

@@ -7,9 +7,7 @@ import pytest
 
 from monitor.core.errors import AbsenceError, InputError
 from monitor.publish import AsyncPublisher, BufferFull, PublisherClosed
-from tests.publish.noida import free_port
-
-pytestmark = pytest.mark.embedded
+from tests.publish.noida import broker_away, free_port
 
 
 async def test_the_four_events_arrive_in_order(log):
@@ -65,7 +63,8 @@ async def test_a_cancelled_call_takes_its_event_back(log):
     assert sorted(event.session_id for event in log.events()) == ["a", "c"]
 
 
-async def test_wrong_uses_are_told(refused):
+@broker_away
+async def test_wrong_uses_are_told():
     publisher = AsyncPublisher(bootstrap_servers=f"127.0.0.1:{free_port()}", connect_timeout=0.3)
     with pytest.raises(PublisherClosed, match="not started"):
         await publisher.opened("s")

@@ -11,7 +11,9 @@ GRANULARITY = 1000
 
 
 def activity(time: int, session: str = "s", kind: str | None = None, **stated: object) -> Draft:
-    return Draft(type=EventType.ACTIVITY, session_id=session, id=str(time), kind=kind, time=time, stated=stated)
+    return Draft(
+        type=EventType.ACTIVITY, session_id=session, id=str(time), kind=kind, time=time, stated=stated
+    )
 
 
 def closed(time: int) -> Draft:

@@ -48,8 +48,13 @@ def test_the_wire_reads_what_was_said(type_, cloudevents):
 
 
 def test_nothing_said_is_nothing_on_the_wire():
-    _, value, headers = encode(draft("session.activity", "s", {"id": "x", "subject": None}), NOW, None, cloudevents=False)
-    assert value == b'{"type":"session.activity","session_id":"s","time":"%s","id":"x"}' % b"2026-11-24T06:00:00.123Z"
+    _, value, headers = encode(
+        draft("session.activity", "s", {"id": "x", "subject": None}), NOW, None, cloudevents=False
+    )
+    assert (
+        value
+        == b'{"type":"session.activity","session_id":"s","time":"%s","id":"x"}' % b"2026-11-24T06:00:00.123Z"
+    )
     assert headers == []
 
 

@@ -122,7 +122,10 @@ def test_time_is_stamped_at_the_call_even_where_the_event_is_held():
     world.offer(type_="session.activity")
     world.now = 1005
     world.turn()
-    assert [decode_access_event(r.value).time[-8:] for r, _, _ in world.broker.sent] == [":00.005Z", ":00.300Z"]
+    assert [decode_access_event(r.value).time[-8:] for r, _, _ in world.broker.sent] == [
+        ":00.005Z",
+        ":00.300Z",
+    ]
 
 
 def test_a_change_sends_the_held_activity_first():
@@ -210,7 +213,7 @@ def test_flush_sends_what_is_held_and_waits_for_its_own_events_only():
 def test_a_late_flush_says_so_and_loses_nothing():
     world = World()
     world.offer()
-    with pytest.raises(DeliveryError, match="1 event.s. are not acknowledged") as caught:
+    with pytest.raises(DeliveryError, match=r"1 event.s. are not acknowledged") as caught:
         world.outbox.flush(world.now)
     assert caught.value.failures == ()
     world.broker.acknowledge()
@@ -226,7 +229,9 @@ def test_a_lost_event_is_counted_reported_and_raised_once():
     failure = DeliveryFailure("session.opened", "a", "e-1", world.reported[0].error)
     assert world.reported == [failure]
     assert "KafkaTimeoutError" in failure.error
-    with pytest.raises(DeliveryError, match="1 event.s. were not delivered.*session.opened of 'a'") as caught:
+    with pytest.raises(
+        DeliveryError, match=r"1 event.s. were not delivered.*session.opened of 'a'"
+    ) as caught:
         world.outbox.flush(world.now)
     assert caught.value.failures == (failure,)
     world.outbox.flush(world.now)
@@ -266,11 +271,13 @@ def test_alive_is_not_sent_while_an_event_before_it_is_late_or_lost():
     world.offer("a")
     with pytest.raises(DeliveryError, match="not acknowledged"):
         world.alive()
-    with pytest.raises(DeliveryError, match="source.alive not sent: 1 event"), running(
-        lambda: world.outbox.alive(lambda t: Draft(SOURCE_ALIVE, "", "i", time=t), None)
-    ):
+
+    def lose() -> None:
         until(lambda: world.outbox._generation == 2)
         world.broker.sent[0][2].failure(KafkaTimeoutError())
+
+    with running(lose), pytest.raises(DeliveryError, match=r"source.alive not sent: 1 event"):
+        world.outbox.alive(lambda t: Draft(SOURCE_ALIVE, "", "i", time=t), None)
     assert len(world.broker.sent) == 1
 
 

@@ -8,14 +8,13 @@ import time
 from collections import defaultdict
 
 import pytest
-from tests.publish.noida import free_port, make_topic, noida
+from kafka.admin import KafkaAdminClient
 
 from monitor.core.errors import AbsenceError, InputError
 from monitor.publish import BufferFull, DeliveryError, Publisher, PublisherClosed
 from monitor.wire.events import decode_record
 from monitor.wire.partitioner import partition_for
-
-pytestmark = pytest.mark.embedded
+from tests.publish.noida import broker_away, free_port, make_topic, noida
 
 
 def test_every_event_stands_on_its_sessions_partition_under_its_key(log):
@@ -82,7 +81,9 @@ def test_announcing_reaches_every_partition_and_ends_with_a_final(log):
         publisher.activity("s")
     ends = defaultdict(list)
     for record in log.records():
-        ends[record.partition].append(decode_record(record.value, record.headers, record.key, record.timestamp))
+        ends[record.partition].append(
+            decode_record(record.value, record.headers, record.key, record.timestamp)
+        )
     assert set(ends) == set(range(8))
     for said in ends.values():
         assert said[-1].final
@@ -111,7 +112,11 @@ def test_a_ready_record_is_sent_as_it_is(log):
 
 def test_bad_input_leaves_nothing_behind(log):
     with Publisher(**log.settings()) as publisher:
-        for bad in (lambda: publisher.opened("~s"), lambda: publisher.activity("s", kind="x"), lambda: publisher.closed("s", nope=1)):
+        for bad in (
+            lambda: publisher.opened("~s"),
+            lambda: publisher.activity("s", kind="x"),
+            lambda: publisher.closed("s", nope=1),
+        ):
             with pytest.raises(InputError):
                 bad()
         assert publisher.buffered == 0
@@ -134,11 +139,20 @@ def test_no_thread_outlives_close(log):
     assert set(threading.enumerate()) <= before
 
 
-def test_no_broker_there_is_an_answer_to_act_on(refused):
+@broker_away
+def test_no_broker_there_is_an_answer_to_act_on():
     before = set(threading.enumerate())
     with pytest.raises(AbsenceError, match=r"no broker answers at .*check the address"):
         Publisher(bootstrap_servers=f"127.0.0.1:{free_port()}", connect_timeout=0.5)
     assert set(threading.enumerate()) <= before
+
+
+def test_a_missing_topic_is_told_and_not_made(broker):
+    with pytest.raises(AbsenceError, match=r"'nowhere-access-events' isn't there .*topics apply"):
+        Publisher(bootstrap_servers=broker, topic_prefix="nowhere-", connect_timeout=1)
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    assert "nowhere-access-events" not in admin.list_topics()
+    admin.close()
 
 
 @pytest.mark.parametrize(
@@ -172,12 +186,19 @@ def test_a_connection_gives_the_settings(log):
 
 
 @pytest.mark.slow
-def test_a_broker_that_went_away_fills_the_buffer_and_losses_are_loud(refused):
+@pytest.mark.embedded
+@broker_away
+def test_a_broker_that_went_away_fills_the_buffer_and_losses_are_loud():
     failures = []
     with noida() as address:
         make_topic(address, "access-events")
         publisher = Publisher(
-            bootstrap_servers=address, buffer_limit=3, on_full="raise", on_error=failures.append, granularity=0, delivery_timeout=2000
+            bootstrap_servers=address,
+            buffer_limit=3,
+            on_full="raise",
+            on_error=failures.append,
+            granularity=0,
+            delivery_timeout=2000,
         )
         publisher.opened("s")
         publisher.flush()
@@ -189,7 +210,7 @@ def test_a_broker_that_went_away_fills_the_buffer_and_losses_are_loud(refused):
         publisher.flush(0.1)
     assert caught.value.failures == ()
     started = time.monotonic()
-    with pytest.raises(DeliveryError, match="3 event.s. were not delivered"):
+    with pytest.raises(DeliveryError, match=r"3 event.s. were not delivered"):
         publisher.close(5)
     assert time.monotonic() - started < 12
     assert (publisher.published, publisher.failed, publisher.buffered) == (1, 3, 0)
@@ -197,7 +218,9 @@ def test_a_broker_that_went_away_fills_the_buffer_and_losses_are_loud(refused):
 
 
 @pytest.mark.slow
-def test_a_broker_that_comes_back_gets_everything_once(tmp_path, refused):
+@pytest.mark.embedded
+@broker_away
+def test_a_broker_that_comes_back_gets_everything_once(tmp_path):
     port = free_port()
     with noida(port, str(tmp_path)) as address:
         make_topic(address, "access-events")

@@ -1,0 +1,122 @@
+"""How many events one CPU-second takes: the worker beside the stock Faust agent, on the same log."""
+
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from kafka.admin import KafkaAdminClient
+
+from monitor.bench.load import run_preload
+from monitor.bench.processes import usage
+from monitor.broker.administration import apply_topics
+from monitor.broker.connection import Connection
+from monitor.core.errors import AbsenceError
+from monitor.wire.topics import Topics
+
+POLICY = "version: 1\ndefaults: {idle: 30m, absolute: 12h}\n"
+PATIENCE = 300.0
+"""Seconds without any progress after which a run has failed."""
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """One process that emptied the log."""
+
+    events: int
+    cpu_seconds: float
+    """From the first commit (everything assigned) until the last event was committed."""
+    cpu_seconds_cold: float
+    """The same with the start of the process."""
+    wall_seconds: float
+    rss_bytes: int
+
+    @property
+    def per_cpu_second(self) -> float:
+        """Events per second of CPU, warm."""
+        return self.events / self.cpu_seconds if self.cpu_seconds else 0.0
+
+
+class Throughput(msgspec.Struct, frozen=True):
+    """The worker, and the yardstick of the same run."""
+
+    sessions: int
+    event_bytes: int
+    monitor: Drain
+    stock: Drain | None
+
+
+def measure(connection: Connection, events: int, sessions: int, stock_events: int, directory: Path) -> Throughput:
+    """Write the load, let each drain it, and account their CPU."""
+    run = uuid.uuid4().hex[:8]
+    topics = Topics(f"bench-{run}-", 8)
+    apply_topics(connection, topics)
+    size = run_preload(connection, topics, events, sessions)
+    policy = directory / "policy.yaml"
+    policy.write_text(POLICY)
+    bootstrap = connection.bootstrap_servers
+    worker = [
+        sys.executable, "-m", "monitor", "worker", "--bootstrap-servers", bootstrap, "--topic-prefix", topics.prefix,
+        "--policy", str(policy), "--from", "earliest",
+    ]  # fmt: skip
+    monitor = _drain(connection, worker, topics.app_id, topics.access_events.name, events, directory / "worker.log")
+    stock = None
+    if stock_events:
+        few = Topics(f"stock-{run}-", 8)
+        apply_topics(connection, few)
+        run_preload(connection, few, stock_events, min(sessions, stock_events))
+        agent = [
+            sys.executable, "-m", "monitor.worker.stock_agent", bootstrap, f"stock-{run}", few.access_events.name, "8",
+        ]  # fmt: skip
+        stock = _drain(connection, agent, f"stock-{run}", few.access_events.name, stock_events, directory / "stock.log")
+    return Throughput(sessions, size, monitor, stock)
+
+
+def _drain(
+    connection: Connection, command: list[str], group: str, topic: str, events: int, log: Path
+) -> Drain:
+    admin = KafkaAdminClient(**connection.kafka_python())
+    began = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    try:
+        ready, ready_at, moved = None, began, began
+        committed = -1
+        while committed < events:
+            now = time.monotonic()
+            if process.poll() is not None or now - moved > PATIENCE:
+                raise AbsenceError(f"the run stopped at {committed} of {events} events:\n{_tail(log)}")
+            seen = _committed(admin, group, topic)
+            if seen is not None and ready is None:
+                ready, ready_at = usage(process.pid), now
+            if seen is not None and seen > committed:
+                committed, moved = seen, now
+            time.sleep(0.05)
+        end, ended = usage(process.pid), time.monotonic()
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        admin.close()
+    if ready is None:
+        raise AbsenceError(f"nothing was committed:\n{_tail(log)}")
+    return Drain(events, end.cpu_seconds - ready.cpu_seconds, end.cpu_seconds, ended - ready_at, end.rss_bytes)
+
+
+def _committed(admin: KafkaAdminClient, group: str, topic: str) -> int | None:
+    """Events committed so far, over all partitions; None before the first commit. Ticks count too: they are few."""
+    try:
+        offsets: Any = admin.list_group_offsets([group])
+    except Exception:  # noqa: BLE001 - no coordinator yet
+        return None
+    found = [entry.offset for entries in offsets.values() for tp, entry in entries.items() if tp.topic == topic and entry.offset >= 0]
+    return sum(found) if found else None
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])

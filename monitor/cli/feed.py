@@ -1,0 +1,173 @@
+"""Brings the live view what it shows: follows the commands topic, and asks the workers that the topic names."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitor.broker.connection import Connection
+from monitor.cli.gathered import Gathered
+from monitor.cli.view import Picture
+from monitor.core.instants import Millis
+from monitor.observe.views import Matches, PartitionList, SessionPage
+from monitor.wire.commands import CommandRecord
+from monitor.wire.topics import Topic
+
+POLL_SECONDS: Final = 0.5
+ANSWER_SECONDS: Final = 2.0
+FOLLOW_MILLIS: Final = 100
+STOP_SECONDS: Final = 3.0
+PAGE: Final = 500
+EVENTS: Final = "session_monitor_events"
+TICKS: Final = "session_monitor_ticks"
+
+_T = TypeVar("_T")
+
+
+class Feed:
+    """Two threads and what they have gathered. `stop` is idempotent and takes at most a few seconds.
+
+    What can't be reached is asked again and shown as a notice: a view never ends what it looks at.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        topic: Topic,
+        token: str,
+        gathered: Gathered,
+        on_command: Callable[[CommandRecord], None] = lambda _: None,
+    ) -> None:
+        """`topic` is session-commands; `on_command` is called for each, in a thread of the feed."""
+        self._connection = connection
+        self._topic = topic
+        self._token = token
+        self._gathered = gathered
+        self._on_command = on_command
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._follow, name="session-monitor-follow", daemon=True),
+            threading.Thread(target=self._poll, name="session-monitor-poll", daemon=True),
+        ]
+        # The workers are on this machine or named by their operator: a proxy from the environment is none of ours.
+        self._open = build_opener(ProxyHandler({})).open
+
+    def start(self) -> None:
+        """Begin with the first command on the topic."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(STOP_SECONDS)
+
+    def picture(self) -> Picture:
+        """What is known right now."""
+        with self._lock:
+            return self._gathered.picture(_wall())
+
+    def notice(self, text: str) -> None:
+        """Say something in the view; an empty text takes it back."""
+        with self._lock:
+            self._gathered.notice = text
+
+    # --- the commands topic --------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._follow_once()
+            except (KafkaError, OSError) as error:
+                self.notice(f"the broker can't be read: {error}")
+                self._stopping.wait(POLL_SECONDS)
+
+    def _follow_once(self) -> None:
+        consumer = KafkaConsumer(
+            **self._connection.kafka_python(), client_id="session-monitor-view", enable_auto_commit=False,
+            group_id=None, auto_offset_reset="earliest", fetch_max_wait_ms=FOLLOW_MILLIS,
+        )  # fmt: skip
+        try:
+            places = [TopicPartition(self._topic.name, number) for number in range(self._topic.partitions)]
+            consumer.assign(places)
+            consumer.seek_to_beginning(*places)
+            while not self._stopping.is_set():
+                for records in consumer.poll(timeout_ms=FOLLOW_MILLIS).values():
+                    self._take(records)
+        finally:
+            consumer.close()
+
+    def _take(self, records: list[Any]) -> None:
+        for record in records:
+            with self._lock:
+                command = self._gathered.record(record.key, record.value)
+            if command is not None:
+                self._on_command(command)
+
+    # --- the workers' APIs ---------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        while not self._stopping.wait(POLL_SECONDS):
+            with self._lock:
+                apis = self._gathered.apis
+            try:
+                self._ask(apis)
+            except (OSError, URLError, ValueError, msgspec.MsgspecError) as error:
+                self.notice(f"a worker's API does not answer: {error}")
+
+    def _ask(self, apis: list[str]) -> None:
+        pages = [self._get(api, f"/v1/sessions?state=live&limit={PAGE}", SessionPage) for api in apis]
+        matches = [self._get(api, "/v1/matches", Matches) for api in apis]
+        lists = [self._get(api, "/v1/partitions", PartitionList) for api in apis]
+        events = sum(_events(self._read(api, "/metrics").decode()) for api in apis)
+        with self._lock:
+            gathered = self._gathered
+            gathered.sessions(
+                [row for page in pages for row in page.sessions],
+                sum(match.live for match in matches),
+                sum(match.ended for match in matches),
+            )
+            gathered.partitions([view for one in lists for view in one.partitions])
+            gathered.counters(_monotonic(), events)
+            gathered.notice = ""
+
+    def _get(self, api: str, path: str, type_: type[_T]) -> _T:
+        return msgspec.json.decode(self._read(api, path), type=type_)
+
+    def _read(self, api: str, path: str) -> bytes:
+        # The address comes from the topic; the token goes to what speaks HTTP, and nowhere else.
+        if urlsplit(api).scheme not in {"http", "https"}:
+            raise ValueError(f"{api} is no HTTP address")
+        request = Request(api + path, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310 - checked above
+        with self._open(request, timeout=ANSWER_SECONDS) as answer:
+            body: bytes = answer.read()
+        return body
+
+
+def _events(exposition: str) -> float:
+    """Events applied so far, by a worker's metrics: records, less the worker's own ticks."""
+    events = ticks = 0.0
+    for family in text_string_to_metric_families(exposition):
+        total = sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
+        events += total if family.name == EVENTS else 0
+        ticks += total if family.name == TICKS else 0
+    return max(0.0, events - ticks)
+
+
+def _wall() -> Millis:
+    return time.time_ns() // 1_000_000
+
+
+def _monotonic() -> Millis:
+    return time.monotonic_ns() // 1_000_000
