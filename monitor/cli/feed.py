@@ -22,6 +22,8 @@ from monitor.wire.commands import CommandRecord
 from monitor.wire.topics import Topic
 
 POLL_SECONDS: Final = 0.5
+STARTING_SECONDS: Final = 0.1
+"""As long as a partition has no owner."""
 ANSWER_SECONDS: Final = 2.0
 FOLLOW_MILLIS: Final = 100
 STOP_SECONDS: Final = 3.0
@@ -73,6 +75,12 @@ class Feed:
             if thread.is_alive():
                 thread.join(STOP_SECONDS)
 
+    @property
+    def ready(self) -> bool:
+        """Whether every partition has an owner that answers."""
+        with self._lock:
+            return self._gathered.complete
+
     def picture(self) -> Picture:
         """What is known right now."""
         with self._lock:
@@ -118,7 +126,7 @@ class Feed:
     # --- the workers' APIs ---------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        while not self._stopping.wait(POLL_SECONDS):
+        while not self._stopping.wait(POLL_SECONDS if self.ready else STARTING_SECONDS):
             with self._lock:
                 apis = self._gathered.apis
             try:

@@ -59,15 +59,16 @@ class Rate:
 class Gathered:
     """Sessions as the workers' APIs list them, ended by what the commands topic says."""
 
-    def __init__(self, partitions: int, started_at: Millis, links: tuple[tuple[str, str], ...] = ()) -> None:
-        """`partitions` is how many there are; `links` name what is running."""
+    def __init__(self, partitions: int, started_at: Millis) -> None:
+        """`partitions` is how many there are."""
         self.commands: deque[CommandRecord] = deque(maxlen=KEPT)
         self.counted = 0
         """Commands so far, advice included."""
         self.ended = 0
         """Epochs ended so far."""
         self.notice = ""
-        self._links = links
+        self.links: tuple[tuple[str, str], ...] = ()
+        self.hints: tuple[str, ...] = ()
         self._partitions = partitions
         self._started_at = started_at
         self._marks: dict[int, Watermark] = {}
@@ -82,6 +83,11 @@ class Gathered:
     def apis(self) -> list[str]:
         """Where the owners of partitions answer, as their watermarks say."""
         return sorted({mark.api for mark in self._marks.values() if mark.api})
+
+    @property
+    def complete(self) -> bool:
+        """Whether every partition has an owner that answers."""
+        return len(self._owned) == self._partitions
 
     def record(self, key: bytes | None, value: bytes | None) -> CommandRecord | None:
         """Take one record of the commands topic; the command in it, if there is one.
@@ -155,5 +161,6 @@ class Gathered:
             events_rate=self._events.per_second, commands_rate=self._commands.per_second,
             lag_records=sum(view.lag_records for view in owned),
             lag_ms=max((view.behind_ms or 0 for view in owned), default=0),
-            owned=len(owned), partitions=self._partitions, links=self._links, notice=self.notice,
+            owned=len(owned), partitions=self._partitions, links=self.links, hints=self.hints,
+            notice=self.notice,
         )  # fmt: skip

@@ -88,16 +88,15 @@ def _never_wins(policy: CompiledPolicy, rule: Rule) -> Iterator[Finding]:
         ms = asked(rule, kind)
         if ms is None:
             continue
+        earlier = True  # of equal limits the first wins
         for other in (policy.defaults, *policy.rules):
+            if other is rule:
+                earlier = False
+                continue
             limit = asked(other, kind)
-            earlier = other is policy.defaults or policy.rules.index(other) < policy.rules.index(rule)
-            if (
-                limit is not None
-                and other is not rule
-                and not other.observe
-                and (limit < ms or (limit == ms and earlier))
-                and covers(other.when, rule.when, policy.classifications)
-            ):
+            if limit is None or other.observe or limit > ms or (limit == ms and not earlier):
+                continue
+            if covers(other.when, rule.when, policy.classifications):
                 yield _warn(
                     rule,
                     f"{rule.name}: {kind.value} {format_duration(ms)} never wins: {other.name} gives "

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Literal, Self, Unpack
 from uuid import uuid4
 
+from monitor.broker.connection import Connection
 from monitor.core.errors import InputError
 from monitor.core.events import EventType
 from monitor.core.instants import EventMillis, Millis
@@ -276,9 +277,11 @@ def _deadline(timeout: float | None) -> Millis | None:
 def _settings(connection: KafkaSettings | None, servers: str | Sequence[str] | None) -> dict[str, object]:
     if (connection is None) == (servers is None):
         raise InputError("publisher: give either a connection or bootstrap_servers='host:port'")
-    if connection is not None:
-        return dict(connection.kafka_python())
-    return {"bootstrap_servers": servers.split(",") if isinstance(servers, str) else list(servers or ())}
+    if connection is None:
+        connection = Connection(
+            bootstrap_servers=servers if isinstance(servers, str) else ",".join(servers or ())
+        )
+    return dict(connection.kafka_python())
 
 
 def _check(

@@ -191,13 +191,14 @@ class Timeline:
             end = max(end, parse_duration(until))
         actions = sorted(self.actions, key=lambda action: action.at)
         seen = (world or VirtualWorld()).play(self._policy, actions, end)
-        wrong = self._differences(seen)
+        wrong = self.differences(seen)
         if wrong:
             told = "\n".join(f"  {_told(s)}" for s in seen) or "  nothing"
             raise AssertionError("\n".join(wrong) + f"\nseen:\n{told}")
         return seen
 
-    def _differences(self, seen: Sequence[Seen]) -> list[str]:
+    def differences(self, seen: Sequence[Seen]) -> list[str]:
+        """What was expected and not seen, or seen and not expected."""
         left, wrong = list(seen), []
         for expected in self.expected:
             match = next((s for s in left if _matches(expected, s)), None)

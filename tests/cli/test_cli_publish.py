@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from monitor.cli.publish import READ_LIMIT, register
 from monitor.core.errors import InputError
 from monitor.wire.partitioner import partition_for
-from tests.publish.noida import BOTH, make_topic, world
+from tests.publish.worlds import BOTH, make_topic, world
 
 GOOD = [
     b'{"type": "session.opened",  "session_id": "s-1", "subject": "alice"}',

@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from monitor.publish import Publisher
 from monitor.wire.events import decode_record
 from monitor.wire.partitioner import partition_for
-from tests.publish.noida import BOTH, make_topic, world
+from tests.publish.worlds import BOTH, make_topic, world
 
 PAGE = Path(__file__).parents[2] / "docs" / "publishing.md"
 SNIPPETS = re.findall(

@@ -44,8 +44,10 @@ class Worker:
             "--policy", str(policy), "--from", "earliest", "--session-timeout", "6s", *options,
         ]  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
+        self._offset = 0
 
     def start(self) -> "Worker":
+        self._offset = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         return self
@@ -67,6 +69,21 @@ class Worker:
             self.process.kill()
             self.process.wait(10)
             raise AssertionError(f"the worker did not stop:\n{self.tail()}") from None
+
+    def ensure_dead(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        """Until it has recovered its partitions and delivers."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            assert self.process.poll() is None, self.tail()
+            if b"delivery_begun" in self.log.read_bytes()[self._offset :]:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"the worker was not ready in time:\n{self.tail()}")
 
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])

@@ -66,7 +66,7 @@ class Partition:
         """One record: gap, advance, apply."""
         at = record["at"]
         if self.previous is not None and at > self.previous + GAP:
-            self.quiet_until = at + self.timing("outage_grace")
+            self.quiet_until = max(self.quiet_until, at + self.timing("outage_grace"))
         self.previous = at
         self.advance(max(at, self.log_time))  # at offset o - 1: self.offset still is that
         self.log_time = max(self.log_time, at)

@@ -105,6 +105,8 @@ def test_a_doubt_is_told_at_its_place(doubt):
         "",
         "defaults: {idle: none, absolute: none, warn_before: 1m}",
         "rules: [{name: r, when: {roles: a}, idle: 5m}, {name: s, when: {roles: [a, b]}, idle: 6m}]",
+        "rules: [{name: r, when: {roles: a}, idle: 5m}, {name: s, idle: 6m}]",
+        "rules: [{name: r, when: {route: '/*'}, idle: 5m}, {name: s, idle: 6m}]",
         "rules: [{name: t, idle: 5m, enforce: observe}, {name: r, when: {roles: a}, idle: 6m}]",
         "rules: [{name: r, when: {route: '/v1/[ab]'}, idle: 5m}, {name: s, when: {route: '/v1/*'}, idle: 6m}]",
         "extends: [seed, pci, fedramp-high, aal2, aal3]",

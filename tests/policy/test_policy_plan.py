@@ -175,6 +175,13 @@ rules:
     assert not any(link.won for link in plan.chain if link.observe)
 
 
+def test_a_rule_on_trial_that_is_longer_than_what_holds_is_not_observed():
+    text = "defaults: {idle: 30m}\nrules: [{name: t, idle: 30m, absolute: 1h, enforce: observe}]"
+    plan = policy(text).plan(Attributes(**KNOWN), NOW)
+    assert (plan.observed_idle.ms, plan.observed_idle.rule) == (NEVER, "")
+    assert (plan.observed_absolute.ms, plan.observed_absolute.rule) == (HOUR, "t")
+
+
 def test_the_other_members_combine_to_the_stricter():
     text = """defaults: {warn_before: [1m, 5m]}
 rules:

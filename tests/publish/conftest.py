@@ -6,7 +6,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from monitor.wire.events import read_access_event
-from tests.publish.noida import BOTH, make_topic, world
+from tests.publish.worlds import BOTH, make_topic, world
 
 
 @pytest.fixture(scope="session", params=BOTH)

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
+from monitor.broker.port import free_port
 from monitor.core.errors import AbsenceError, InputError
 from monitor.publish import AsyncPublisher, BufferFull, PublisherClosed
-from tests.publish.noida import broker_away, free_port
+from tests.publish.worlds import broker_away
 
 
 async def test_the_four_events_arrive_in_order(log):

@@ -10,11 +10,13 @@ from collections import defaultdict
 import pytest
 from kafka.admin import KafkaAdminClient
 
+from monitor.broker.embedded import EmbeddedBroker
+from monitor.broker.port import free_port
 from monitor.core.errors import AbsenceError, InputError
 from monitor.publish import BufferFull, DeliveryError, Publisher, PublisherClosed
 from monitor.wire.events import decode_record
 from monitor.wire.partitioner import partition_for
-from tests.publish.noida import broker_away, free_port, make_topic, noida
+from tests.publish.worlds import broker_away, make_topic
 
 
 def test_every_event_stands_on_its_sessions_partition_under_its_key(log):
@@ -185,51 +187,63 @@ def test_a_connection_gives_the_settings(log):
     assert len(log.records()) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.embedded
 @broker_away
 def test_a_broker_that_went_away_fills_the_buffer_and_losses_are_loud():
     failures = []
-    with noida() as address:
-        make_topic(address, "access-events")
+    before = set(threading.enumerate())
+    with EmbeddedBroker() as broker:
+        make_topic(broker.bootstrap_servers, "access-events")
         publisher = Publisher(
-            bootstrap_servers=address,
-            buffer_limit=3,
-            on_full="raise",
-            on_error=failures.append,
-            granularity=0,
-            delivery_timeout=2000,
+            broker.connection, buffer_limit=3, on_full="raise", on_error=failures.append, granularity=0
         )
         publisher.opened("s")
         publisher.flush()
-    for _ in range(3):
-        publisher.activity("s")
-    with pytest.raises(BufferFull, match="3 events wait"):
-        publisher.activity("s")
-    with pytest.raises(DeliveryError, match="not acknowledged by the broker in the time given") as caught:
-        publisher.flush(0.1)
-    assert caught.value.failures == ()
-    started = time.monotonic()
-    with pytest.raises(DeliveryError, match=r"3 event.s. were not delivered"):
-        publisher.close(5)
-    assert time.monotonic() - started < 12
+        broker.kill()
+        for _ in range(3):
+            publisher.activity("s")
+        with pytest.raises(BufferFull, match="3 events wait"):
+            publisher.activity("s")
+        with pytest.raises(DeliveryError, match="not acknowledged by the broker in the time given") as caught:
+            publisher.flush(0.1)
+        assert caught.value.failures == ()
+        started = time.monotonic()
+        with pytest.raises(DeliveryError, match=r"3 event.s. were not delivered"):
+            publisher.close(1)
+        assert time.monotonic() - started < 10
     assert (publisher.published, publisher.failed, publisher.buffered) == (1, 3, 0)
     assert [failure.session_id for failure in failures] == ["s"] * 3
+    assert set(threading.enumerate()) <= before
 
 
-@pytest.mark.slow
 @pytest.mark.embedded
 @broker_away
-def test_a_broker_that_comes_back_gets_everything_once(tmp_path):
-    port = free_port()
-    with noida(port, str(tmp_path)) as address:
-        make_topic(address, "access-events")
-        publisher = Publisher(bootstrap_servers=address, granularity=0)
+def test_what_the_broker_does_not_take_in_time_is_lost_loudly():
+    failures = []
+    with EmbeddedBroker() as broker:
+        make_topic(broker.bootstrap_servers, "access-events")
+        with Publisher(broker.connection, on_error=failures.append, delivery_timeout=1500) as publisher:
+            publisher.opened("s")
+            publisher.flush()
+            broker.kill()
+            publisher.opened("t", id="e-1")
+            with pytest.raises(DeliveryError, match=r"1 event.s. were not delivered .*'t'"):
+                publisher.flush(20)
+    assert [(failure.session_id, failure.id) for failure in failures] == [("t", "e-1")]
+
+
+@pytest.mark.embedded
+@broker_away
+def test_a_broker_that_comes_back_gets_everything_once():
+    with EmbeddedBroker() as broker:
+        make_topic(broker.bootstrap_servers, "access-events")
+        publisher = Publisher(broker.connection, granularity=0)
         publisher.opened("s", id="0")
         publisher.flush()
-    for number in range(1, 20):
-        publisher.activity("s", id=str(number))
-    with noida(port, str(tmp_path)):
+        broker.kill()
+        for number in range(1, 20):
+            publisher.activity("s", id=str(number))
+        broker.start()
         publisher.close()
     assert (publisher.published, publisher.failed) == (20, 0)
 

@@ -1,0 +1,1 @@
+"""`worker`: the monitor itself, one process or several."""

@@ -1,0 +1,131 @@
+"""A worker killed under load and started again; a second worker that joins and leaves. Judged by the naive model."""
+
+import json
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+
+from tests.kafka.plain import Worker, rfc3339
+from tests.kafka.verifier import Findings, verify
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+
+POLICY = """
+version: 1
+timing: {lateness: 2s, outage_grace: 4s}
+defaults: {idle: 4s, absolute: 20s}
+rules:
+  - name: secret
+    when: {classification: {at_least: restricted}}
+    idle: 2s
+"""
+MODEL: dict[str, Any] = {
+    "classifications": ["public", "internal", "confidential", "restricted"],
+    "timing": {"lateness": 2000, "outage_grace": 4000, "source_grace": 300_000, "credential_lifetime": 86_400_000},
+    "defaults": {"idle": 4000, "absolute": 20_000, "warn_before": []},
+    "rules": [{"name": "secret", "when": {"classification": {"at_least": "restricted"}}, "idle": 2000}],
+    "exceptions": [],
+}
+
+
+class Load(threading.Thread):
+    """Sessions that come, work at their own pace, and stop: about 150 events a second."""
+
+    def __init__(self, bootstrap: str, prefix: str, seconds: float, seed: int) -> None:
+        super().__init__(daemon=True)
+        self._bootstrap, self._topic, self._seconds = bootstrap, f"{prefix}access-events", seconds
+        self._dice = random.Random(seed)
+        self.sent = 0
+
+    def run(self) -> None:
+        producer = KafkaProducer(bootstrap_servers=self._bootstrap, acks="all", retries=10)
+        pace = {f"s{number}": self._dice.choice([0.3, 1.0, 2.5, 6.0]) for number in range(120)}
+        due = {name: self._dice.random() * 10 for name in pace}
+        began = time.monotonic()
+        while (now := time.monotonic() - began) < self._seconds:
+            for name, at in due.items():
+                if at <= now:
+                    due[name] = now + pace[name] * (0.5 + self._dice.random())
+                    self._send(producer, name)
+            time.sleep(0.01)
+        producer.flush()
+        producer.close()
+
+    def _send(self, producer: KafkaProducer, name: str) -> None:
+        event: dict[str, Any] = {
+            "type": "session.activity", "session_id": name, "subject": f"user-{name}",
+            "time": rfc3339(int(time.time() * 1000) - self._dice.choice([0, 0, 20, 300])),
+        }  # fmt: skip
+        event["classification"] = "restricted" if name.endswith("7") else "internal"
+        if self._dice.random() < 0.02:
+            event["auth_time"] = rfc3339(int(time.time() * 1000) - 50)
+        producer.send(self._topic, key=name.encode(), value=json.dumps(event).encode())
+        self.sent += 1
+
+
+def _judge(bootstrap: str, prefix: str) -> Findings:
+    findings = verify(bootstrap, prefix, {POLICY: MODEL})
+    assert not findings.wrong, repr(findings)
+    return findings
+
+
+def _policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY)
+    return path
+
+
+def test_worker_killed_under_load_misses_and_contradicts_nothing(kafka_topics, tmp_path: Path) -> None:
+    bootstrap, prefix = kafka_topics
+    dice = random.Random(7)
+    load = Load(bootstrap, prefix, 34, seed=7)
+    worker = Worker(bootstrap, prefix, _policy(tmp_path), tmp_path / "worker.log").start()
+    try:
+        worker.wait_until_ready()
+        load.start()
+        for _ in range(4):
+            time.sleep(3 + 4 * dice.random())
+            worker.kill()
+            worker.start()
+        load.join()
+        worker.wait_until_ready()
+        time.sleep(12)  # every idle deadline has struck, whatever the graces
+        assert worker.stop() == 0, worker.tail()
+    finally:
+        worker.ensure_dead()
+    findings = _judge(bootstrap, prefix)
+    assert findings.events >= load.sent > 1000
+    assert findings.commands > 100
+
+
+def test_second_worker_joins_and_leaves_without_a_trace(kafka_topics, tmp_path: Path) -> None:
+    bootstrap, prefix = kafka_topics
+    policy = _policy(tmp_path)
+    load = Load(bootstrap, prefix, 30, seed=11)
+    first = Worker(bootstrap, prefix, policy, tmp_path / "first.log").start()
+    second = Worker(bootstrap, prefix, policy, tmp_path / "second.log")
+    try:
+        first.wait_until_ready()
+        load.start()
+        time.sleep(6)
+        second.start()
+        time.sleep(9)
+        assert second.stop() == 0, second.tail()
+        time.sleep(5)
+        second.start()
+        time.sleep(4)
+        assert first.stop() == 0, first.tail()
+        load.join()
+        time.sleep(12)
+        assert second.stop() == 0, second.tail()
+    finally:
+        first.ensure_dead()
+        second.ensure_dead()
+    findings = _judge(bootstrap, prefix)
+    assert findings.events >= load.sent > 1000
+    assert findings.commands > 100

@@ -1,0 +1,49 @@
+"""The brokers that the tests of publishing run on, and their topics."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from kafka.admin import KafkaAdminClient, NewTopic
+
+from monitor.broker.apache import ApacheKafka
+from monitor.broker.embedded import EmbeddedBroker
+
+BOTH = [pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)]
+"""The worlds that a `broker` fixture takes as its params."""
+
+
+@contextmanager
+def world(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of the broker that the fixture's param names: the shared fixture's where there is one."""
+    try:
+        yield request.getfixturevalue(request.param).bootstrap_servers
+    except pytest.FixtureLookupError:
+        with EmbeddedBroker() if request.param == "embedded" else ApacheKafka(heap="512m") as own:
+            yield own.bootstrap_servers
+
+
+def make_topic(address: str, name: str, partitions: int = 8) -> None:
+    """Make it, unless it is there already, and wait until it can be written."""
+    admin = KafkaAdminClient(bootstrap_servers=address)
+    pause = threading.Event()
+    try:
+        if name not in admin.list_topics():
+            admin.create_topics([NewTopic(name, partitions, 1)])
+        for _ in range(200):
+            (topic,) = admin.describe_topics([name])
+            if len(topic["partitions"]) == partitions and all(
+                one["leader_id"] >= 0 for one in topic["partitions"]
+            ):
+                return
+            pause.wait(0.05)
+        raise AssertionError(f"{name} did not come up: {topic}")
+    finally:
+        admin.close()
+
+
+def broker_away(test):
+    """For a test whose broker is away: kafka-python 3.0 leaves refused sockets to the garbage collector."""
+    marked = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")(test)
+    return pytest.mark.usefixtures("refused")(marked)
