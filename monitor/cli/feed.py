@@ -3,12 +3,10 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from itertools import islice
+from typing import Any, Final
+from urllib.request import ProxyHandler, build_opener
 
-import msgspec
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from monitor.broker.connection import Connection
 from monitor.cli.gathered import Gathered
 from monitor.cli.view import Picture
+from monitor.core.errors import MonitorError
 from monitor.core.instants import Millis
-from monitor.observe.views import Matches, PartitionList, SessionPage
+from monitor.observe.client import WorkerClient
 from monitor.wire.commands import CommandRecord
 from monitor.wire.topics import Topic
 
@@ -27,11 +26,10 @@ STARTING_SECONDS: Final = 0.1
 ANSWER_SECONDS: Final = 2.0
 FOLLOW_MILLIS: Final = 100
 STOP_SECONDS: Final = 3.0
-PAGE: Final = 500
+MOST_SESSIONS: Final = 500
+"""Live sessions asked of one worker."""
 EVENTS: Final = "session_monitor_events"
 TICKS: Final = "session_monitor_ticks"
-
-_T = TypeVar("_T")
 
 
 class Feed:
@@ -60,8 +58,7 @@ class Feed:
             threading.Thread(target=self._follow, name="session-monitor-follow", daemon=True),
             threading.Thread(target=self._poll, name="session-monitor-poll", daemon=True),
         ]
-        # The workers are on this machine or named by their operator: a proxy from the environment is none of ours.
-        self._open = build_opener(ProxyHandler({})).open
+        self._clients: dict[str, WorkerClient] = {}
 
     def start(self) -> None:
         """Begin with the first command on the topic."""
@@ -131,45 +128,38 @@ class Feed:
                 apis = self._gathered.apis
             try:
                 self._ask(apis)
-            except (OSError, URLError, ValueError, msgspec.MsgspecError) as error:
-                self.notice(f"a worker's API does not answer: {error}")
+            except (MonitorError, OSError, ValueError) as error:
+                self.notice(str(error))
 
     def _ask(self, apis: list[str]) -> None:
-        pages = [self._get(api, f"/v1/sessions?state=live&limit={PAGE}", SessionPage) for api in apis]
-        matches = [self._get(api, "/v1/matches", Matches) for api in apis]
-        lists = [self._get(api, "/v1/partitions", PartitionList) for api in apis]
-        events = sum(_events(self._read(api, "/metrics").decode()) for api in apis)
+        self._clients = {api: self._clients.get(api) or WorkerClient(api, self._token, ANSWER_SECONDS) for api in apis}
+        clients = self._clients.values()
+        sessions = [row for client in clients for row in islice(client.sessions(_LIVE), MOST_SESSIONS)]
+        matches = [client.matches({}) for client in clients]
+        views = [view for client in clients for view in client.partitions().partitions]
+        events = sum(_events(api) for api in apis)
         with self._lock:
             gathered = self._gathered
-            gathered.sessions(
-                [row for page in pages for row in page.sessions],
-                sum(match.live for match in matches),
-                sum(match.ended for match in matches),
-            )
-            gathered.partitions([view for one in lists for view in one.partitions])
+            gathered.sessions(sessions, sum(one.live for one in matches), sum(one.ended for one in matches))
+            gathered.partitions(views)
             gathered.counters(_monotonic(), events)
             gathered.notice = ""
 
-    def _get(self, api: str, path: str, type_: type[_T]) -> _T:
-        return msgspec.json.decode(self._read(api, path), type=type_)
 
-    def _read(self, api: str, path: str) -> bytes:
-        # The address comes from the topic; the token goes to what speaks HTTP, and nowhere else.
-        if urlsplit(api).scheme not in {"http", "https"}:
-            raise ValueError(f"{api} is no HTTP address")
-        request = Request(api + path, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310 - checked above
-        with self._open(request, timeout=ANSWER_SECONDS) as answer:
-            body: bytes = answer.read()
-        return body
+_LIVE: Final = {"state": "live", "limit": str(MOST_SESSIONS)}
+# A proxy from the environment is none of ours.
+_open: Final = build_opener(ProxyHandler({})).open
 
 
-def _events(exposition: str) -> float:
+def _events(api: str) -> float:
     """Events applied so far, by a worker's metrics: records, less the worker's own ticks."""
     events = ticks = 0.0
-    for family in text_string_to_metric_families(exposition):
-        total = sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
-        events += total if family.name == EVENTS else 0
-        ticks += total if family.name == TICKS else 0
+    with _open(f"{api}/metrics", timeout=ANSWER_SECONDS) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        for family in families:
+            total = sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
+            events += total if family.name == EVENTS else 0
+            ticks += total if family.name == TICKS else 0
     return max(0.0, events - ticks)
 
 

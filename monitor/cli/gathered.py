@@ -119,8 +119,9 @@ class Gathered:
             self._ended.pop(command.session_id, None)
             return
         self.ended += 1
-        row = self._live.pop(command.session_id, None) or self._ended.get(command.session_id)
+        row = self._live.get(command.session_id) or self._ended.get(command.session_id)
         if row is not None and row.epoch <= command.epoch:
+            self._live.pop(command.session_id, None)
             end = EndView(
                 command.type, command.reason, command.effective_at, command.cutoff, command.forget_after,
                 rule=command.rule, limit_ms=command.limit_ms, control_id=command.control_id,

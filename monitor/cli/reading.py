@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -38,12 +38,8 @@ class TopicReader:
         )  # fmt: skip
         try:
             # The list of all, not a question about one: that might make it.
-            if topic not in self._consumer.topics():
-                raise AbsenceError(
-                    f"there is no topic {topic!r} at {connection.bootstrap_servers}: check --topic-prefix, "
-                    "or make it with `session-monitor topics apply`"
-                )
-            numbers = self._consumer.partitions_for_topic(topic) or set()
+            there = topic in self._consumer.topics()
+            numbers = self._consumer.partitions_for_topic(topic) if there else set()
             self.places = [TopicPartition(topic, number) for number in sorted(numbers)]
             self._consumer.assign(self.places)
         except BaseException as error:
@@ -51,8 +47,14 @@ class TopicReader:
             if isinstance(error, KafkaError):
                 raise AbsenceError(f"{topic} can't be read: {error}") from error
             raise
+        if not there:
+            self.close()
+            raise AbsenceError(
+                f"there is no topic {topic!r} at {connection.bootstrap_servers}: check --topic-prefix, "
+                "or make it with `session-monitor topics apply`"
+            )
 
-    def __enter__(self) -> "TopicReader":
+    def __enter__(self) -> Self:
         """It is connected already."""
         return self
 

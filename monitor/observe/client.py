@@ -35,7 +35,7 @@ class _NoRedirect(HTTPRedirectHandler):
     """An API that sends us elsewhere is not ours: the token would go along."""
 
     def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str  # noqa: ARG002
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> None:  # fmt: skip
         """None at all."""
 

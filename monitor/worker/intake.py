@@ -106,11 +106,11 @@ class Intake:
                     and hash(value[: layout.a] + value[layout.b : layout.c] + value[layout.d :]) == session.likeness
                 ):
                     time: Millis | None = appended
-                    start = layout.time
-                    if start >= 0:
-                        base = prefixes.get(value[start : start + 20])
-                        digits = value[start + 20 : start + 23]
-                        if base is not None and layout.canonical and digits.isdigit() and value[start + 23] == _Z:
+                    at = layout.time
+                    if at >= 0:
+                        base = prefixes.get(value[at : at + 20])
+                        digits = value[at + 20 : at + 23]
+                        if base is not None and layout.canonical and digits.isdigit() and value[at + 23] == _Z:
                             time = base + int(digits)
                         else:
                             time = layout.instant(value)

@@ -117,6 +117,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             isolation_level="read_uncommitted",
         )
 
+    async def on_thread_stop(self) -> None:
+        """Leave the group and close, in bounded time also where no broker answers: the main loop waits for us."""
+        consumer, self._consumer = self._consumer, None
+        await super().on_thread_stop()
+        if consumer is None:
+            return
+        stopping = asyncio.ensure_future(consumer.stop())
+        await asyncio.wait({stopping}, timeout=self.settings.stop_timeout / 2)
+        stopping.cancel()
+        # Also where aiokafka's own cancellations come out of its stop, the connections are closed.
+        left, _ = await asyncio.gather(stopping, consumer._client.close(), return_exceptions=True)  # noqa: SLF001
+        if isinstance(left, BaseException):
+            log.warning("group_not_left", extra={"error": repr(left)})
+
     # --- in the consumer's thread -----------------------------------------------------------------------
 
     def generation_in_thread(self) -> int:

@@ -9,6 +9,7 @@ import os
 import secrets
 from itertools import pairwise
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
@@ -98,6 +99,15 @@ class Run:
             self.step(place)
         return self
 
+    def at_once(self):
+        """All records as one fetch, as under load: controls may not have reached every session when the next comes."""
+        log = [
+            (step.get("session_id", "~").encode(), orjson.dumps(shifted(record_json(step))), step["at"])
+            for step in self.history["log"]
+        ]
+        self.driver.append_all(log)
+        return self
+
     @property
     def orders(self):
         return [command for command in self.driver.commands if command.type != "session.warn"]
@@ -107,6 +117,11 @@ class Run:
         return {
             told_of_warning(command) for command in self.driver.commands if command.type == "session.warn"
         }
+
+
+def shifted(record):
+    """The driver's own policy is control 0."""
+    return record | {"controls_to": record["controls_to"] + 1} if "controls_to" in record else record
 
 
 def told_of_warning(command):
@@ -160,6 +175,22 @@ def test_engine_decides_each_clause_as_the_model(history, decisions):
 @given(histories())
 def test_engine_decides_as_the_model(history):
     hold(decides_as_the_model, history)
+
+
+def decides_alike_in_one_fetch(history):
+    slow, fast = Run(history).whole(), Run(history).at_once()
+    assert by_session([told_of_order(c) for c in fast.orders]) == by_session(
+        [told_of_order(c) for c in slow.orders]
+    )
+    assert {record.id for record in fast.driver.lifecycle} == {record.id for record in slow.driver.lifecycle}
+    assert fast.warnings == slow.warnings
+    assert fast.driver.watermark == slow.driver.watermark
+
+
+@examples(300)
+@given(histories())
+def test_engine_decides_alike_whether_records_come_one_by_one_or_in_one_fetch(history):
+    hold(decides_alike_in_one_fetch, history)
 
 
 # --- killed, restored, replayed --------------------------------------------------------------------------

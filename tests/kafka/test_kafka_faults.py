@@ -38,12 +38,12 @@ class Load(threading.Thread):
 
     def __init__(self, bootstrap: str, prefix: str, seconds: float, seed: int) -> None:
         super().__init__(daemon=True)
-        self._bootstrap, self._topic, self._seconds = bootstrap, f"{prefix}access-events", seconds
+        self._servers, self._topic, self._seconds = bootstrap, f"{prefix}access-events", seconds
         self._dice = random.Random(seed)
         self.sent = 0
 
     def run(self) -> None:
-        producer = KafkaProducer(bootstrap_servers=self._bootstrap, acks="all", retries=10)
+        producer = KafkaProducer(bootstrap_servers=self._servers, acks="all", retries=10)
         pace = {f"s{number}": self._dice.choice([0.3, 1.0, 2.5, 6.0]) for number in range(120)}
         due = {name: self._dice.random() * 10 for name in pace}
         began = time.monotonic()

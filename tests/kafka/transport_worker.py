@@ -3,11 +3,12 @@
 import asyncio
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from transport_world import Address, RecordingOwner
+from transport_world import RecordingOwner
 
+from monitor.broker.connection import Connection
 from monitor.worker.engine_app import Engine, Ports
 from monitor.worker.settings import EngineSettings
 
@@ -21,9 +22,6 @@ class DiaryOwner(RecordingOwner):
         await super().records(partition, records, end_offset)
         self.note("records", [partition, len(records)])
 
-    async def lost(self, partitions: Collection[int]) -> None:
-        await super().lost(partitions)
-
 
 async def main() -> None:
     _, bootstrap, topic, group, _ = sys.argv
@@ -32,7 +30,7 @@ async def main() -> None:
         return DiaryOwner(ports, "process", [], topic)
 
     settings = EngineSettings(
-        app_id=group, topic=topic, connection=Address(bootstrap), session_timeout_ms=6000, heartbeat_ms=500
+        app_id=group, topic=topic, connection=Connection(bootstrap_servers=bootstrap), session_timeout_ms=6000, heartbeat_ms=500
     )
     await Engine(settings, factory).run()
 

@@ -1,140 +1,56 @@
 """Brokers to start, stop and kill, and an owner that writes down what the engine does to it."""
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
-import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from monitor.broker.apache import ApacheKafka
+from monitor.broker.connection import Connection
+from monitor.broker.embedded import EmbeddedBroker
 from monitor.worker.appender import KafkaAppender
 from monitor.worker.engine_app import Engine, Ports
 from monitor.worker.settings import EngineSettings
 
 
-class Address(msgspec.Struct, frozen=True):
-    bootstrap: str
+class World:
+    """A broker of one kind, running."""
 
-    def aiokafka(self) -> dict[str, Any]:
-        return {"bootstrap_servers": self.bootstrap}
+    def __init__(self, kind: str) -> None:
+        self.broker: ApacheKafka | EmbeddedBroker = (
+            EmbeddedBroker()
+            if kind == "embedded"
+            else ApacheKafka(heap="512m", short_lived=True, settings={"log.cleaner.backoff.ms": "200"})
+        )
+        self.keeps_its_word = kind != "embedded"
+        """The embedded broker refuses the old generation's commits from the first join on, never buries a silent
+        member, and forgets topics when it is killed."""
 
+    @property
+    def address(self) -> Connection:
+        return self.broker.connection
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    def kill(self) -> None:
+        self.broker.kill()
 
-
-class Broker:
-    """A broker process on one port and one directory, that can be killed and started again."""
-
-    commits_while_rebalancing = True
-    """Kafka takes commits of the old generation until all have joined; the embedded broker from the first join does not."""
-
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self.directory = directory
-        self.address = Address(f"127.0.0.1:{self.port}")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def command(self) -> list[str]:
-        raise NotImplementedError
-
-    def prepare(self) -> None: ...
-
-    def start(self) -> None:
-        self.prepare()
-        with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
-        until = time.monotonic() + 60
-        while time.monotonic() < until and self.process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        raise RuntimeError((self.directory / "log").read_text()[-2000:])
-
-    def end(self, number: int = signal.SIGTERM) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(number)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-
-class Noida(Broker):
-    commits_while_rebalancing = False
-
-    def command(self) -> list[str]:
-        from importlib.resources import files
-
-        binary = str(files("noida_db") / "noida-db")
-        return [
-            binary, "start", "--only", "kafka", "--kafka-port", str(self.port), "--data-dir", str(self.directory / "data"),
-        ]  # fmt: skip
-
-
-class Apache(Broker):
-    def __init__(self, directory: Path, libs: str) -> None:
-        super().__init__(directory)
-        self.classpath = f"{libs}/*"
-        self.controller = free_port()
-
-    def prepare(self) -> None:
-        properties = self.directory / "server.properties"
-        if properties.exists():
-            return
-        lines = {
-            "process.roles": "broker,controller", "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{self.controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller}",
-            "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-            "log.dirs": str(self.directory / "data"), "auto.create.topics.enable": "false",
-            "offsets.topic.replication.factor": "1", "offsets.topic.num.partitions": "4",
-            "transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1",
-            "transaction.state.log.num.partitions": "2",
-            "group.initial.rebalance.delay.ms": "0", "log.cleaner.backoff.ms": "200",
-            "log.segment.delete.delay.ms": "200", "log.initial.task.delay.ms": "100",
-        }  # fmt: skip
-        properties.write_text("\n".join(f"{key}={value}" for key, value in lines.items()))
-        subprocess.run(
-            ["java", "-cp", self.classpath, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg",
-             "-c", str(properties)],
-            check=True, capture_output=True,
-        )  # fmt: skip
-
-    def command(self) -> list[str]:
-        return ["java", "-Xmx512m", "-cp", self.classpath, "kafka.Kafka", str(self.directory / "server.properties")]
+    def again(self) -> None:
+        assert isinstance(self.broker, ApacheKafka)
+        self.broker.restart()
 
 
 @contextmanager
-def broker_of(kind: str) -> Iterator[Broker]:
-    with tempfile.TemporaryDirectory(prefix="shell-") as scratch:
-        directory = Path(scratch)
-        broker = Noida(directory) if kind == "embedded" else Apache(directory, os.environ["SESSION_MONITOR_KAFKA_LIBS"])
-        broker.start()
-        try:
-            yield broker
-        finally:
-            broker.end()
+def world_of(kind: str) -> Iterator[World]:
+    world = World(kind)
+    with world.broker:
+        yield world
 
 
-async def make_topic(address: Address, name: str, partitions: int = 4, **config: str) -> str:
+async def make_topic(address: Connection, name: str, partitions: int = 4, **config: str) -> str:
     settings = {"message.timestamp.type": "LogAppendTime"} | {k.replace("_", "."): v for k, v in config.items()}
-    admin = AIOKafkaAdminClient(bootstrap_servers=address.bootstrap)
+    admin = AIOKafkaAdminClient(**address.aiokafka())
     await admin.start()
     try:
         answer = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=settings)])
@@ -145,7 +61,7 @@ async def make_topic(address: Address, name: str, partitions: int = 4, **config:
 
 
 @asynccontextmanager
-async def appender(address: Address, **settings: Any) -> AsyncIterator[KafkaAppender]:
+async def appender(address: Connection, **settings: Any) -> AsyncIterator[KafkaAppender]:
     one = KafkaAppender(address, **settings)
     await one.start()
     try:
@@ -154,7 +70,7 @@ async def appender(address: Address, **settings: Any) -> AsyncIterator[KafkaAppe
         await one.stop()
 
 
-async def fill(address: Address, topic: str, count: int, partitions: int = 4, start: int = 0) -> None:
+async def fill(address: Connection, topic: str, count: int, partitions: int = 4, start: int = 0) -> None:
     async with appender(address) as one:
         for number in range(start, start + count):
             one.append(topic, number % partitions, b"k%d" % number, b"v%d" % number)
@@ -250,7 +166,7 @@ class Worker:
     """An engine in this loop, with a recording owner."""
 
     def __init__(
-        self, address: Address, topic: str, group: str, *, name: str = "a", diary: list[Any] | None = None,
+        self, address: Connection, topic: str, group: str, *, name: str = "a", diary: list[Any] | None = None,
         prepare: Callable[[RecordingOwner], None] = lambda _: None, **settings: Any,
     ) -> None:  # fmt: skip
         self.diary: list[Any] = [] if diary is None else diary

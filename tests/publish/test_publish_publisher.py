@@ -10,13 +10,14 @@ from collections import defaultdict
 import pytest
 from kafka.admin import KafkaAdminClient
 
+from monitor.broker.apache import ApacheKafka
 from monitor.broker.embedded import EmbeddedBroker
 from monitor.broker.port import free_port
 from monitor.core.errors import AbsenceError, InputError
 from monitor.publish import BufferFull, DeliveryError, Publisher, PublisherClosed
 from monitor.wire.events import decode_record
 from monitor.wire.partitioner import partition_for
-from tests.publish.worlds import broker_away, make_topic
+from tests.publish.worlds import Log, broker_away, make_topic
 
 
 def test_every_event_stands_on_its_sessions_partition_under_its_key(log):
@@ -232,20 +233,22 @@ def test_what_the_broker_does_not_take_in_time_is_lost_loudly():
     assert [(failure.session_id, failure.id) for failure in failures] == [("t", "e-1")]
 
 
-@pytest.mark.embedded
+@pytest.mark.kafka
+@pytest.mark.slow
 @broker_away
 def test_a_broker_that_comes_back_gets_everything_once():
-    with EmbeddedBroker() as broker:
-        make_topic(broker.bootstrap_servers, "access-events")
-        publisher = Publisher(broker.connection, granularity=0)
+    with ApacheKafka(heap="512m") as broker:
+        log = Log(broker.bootstrap_servers)
+        publisher = Publisher(**log.settings(granularity=0))
         publisher.opened("s", id="0")
         publisher.flush()
         broker.kill()
         for number in range(1, 20):
             publisher.activity("s", id=str(number))
-        broker.start()
-        publisher.close()
-    assert (publisher.published, publisher.failed) == (20, 0)
+        broker.restart()
+        publisher.close(60)
+        assert (publisher.published, publisher.failed) == (20, 0)
+        assert [event.id for event in log.events()] == [str(number) for number in range(20)]
 
 
 FORGETFUL = """

@@ -1,14 +1,17 @@
 """The brokers that the tests of publishing run on, and their topics."""
 
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from monitor.broker.apache import ApacheKafka
 from monitor.broker.embedded import EmbeddedBroker
+from monitor.wire.events import read_access_event
 
 BOTH = [pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)]
 """The worlds that a `broker` fixture takes as its params."""
@@ -41,6 +44,36 @@ def make_topic(address: str, name: str, partitions: int = 8) -> None:
         raise AssertionError(f"{name} did not come up: {topic}")
     finally:
         admin.close()
+
+
+class Log:
+    """An access-events topic of one test's own."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self.prefix = address, uuid.uuid4().hex[:8] + "-"
+        self.topic = self.prefix + "access-events"
+        make_topic(address, self.topic)
+
+    def settings(self, **others):
+        return {"bootstrap_servers": self.address, "topic_prefix": self.prefix, **others}
+
+    def records(self):
+        """All there is, by partition."""
+        partitions = [TopicPartition(self.topic, number) for number in range(8)]
+        consumer = KafkaConsumer(bootstrap_servers=self.address, consumer_timeout_ms=5000)
+        try:
+            consumer.assign(partitions)
+            consumer.seek_to_beginning()
+            ends = consumer.end_offsets(partitions)
+            found = []
+            while any(consumer.position(one) < ends[one] for one in partitions):
+                found += [record for some in consumer.poll(500).values() for record in some]
+            return found
+        finally:
+            consumer.close()
+
+    def events(self):
+        return [read_access_event(record.value, record.headers) for record in self.records()]
 
 
 def broker_away(test):

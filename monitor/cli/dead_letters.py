@@ -1,0 +1,317 @@
+"""`dead-letters list|show|replay`: what could not be understood, and the way back for what has been repaired."""
+
+import sys
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final
+
+import msgspec
+import typer
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from monitor.broker.connection import Connection
+from monitor.broker.reach import require_broker
+from monitor.cli.fleet import Bootstrap, Prefix
+from monitor.cli.output import Format, hint, show
+from monitor.cli.reading import Read, TopicReader
+from monitor.cli.view import printable
+from monitor.core.errors import AbsenceError, InputError
+from monitor.wire.bad_record import BadRecord
+from monitor.wire.dead_letters import PREFIX, DeadLetter, decode_dead_letter
+from monitor.wire.events import read_access_event, to_event, with_time
+from monitor.wire.partitioner import partition_for
+from monitor.wire.times import format_time
+from monitor.wire.topics import Topics
+
+FAILED: Final = 1
+BAD: Final = 2
+NOT_FOUND: Final = 3
+COLUMNS: Final = ("id", "at", "reason", "detail", "from", "bytes")
+DELIVERY_SECONDS: Final = 30.0
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
+Reason = Annotated[str | None, typer.Option(help="Only with this reason.")]
+
+dead_letters = typer.Typer(
+    name="dead-letters",
+    help="See what could not be understood, and put it back: list, show, replay.",
+    no_args_is_help=True,
+)
+
+
+class Exported(msgspec.Struct, omit_defaults=True):
+    """A dead letter as a line of JSON, which `replay --repaired` takes back with its value repaired."""
+
+    id: str
+    at: str
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    key: str | None = None
+    value: str | None = None
+    """Text; `value_base64` where it is not UTF-8."""
+    value_base64: str | None = None
+    headers: list[tuple[str, str]] = []
+    """Values in Base64."""
+    timestamp: int = 0
+    sha256: str | None = None
+    """Of a record that could not be kept: there is nothing to put back."""
+
+
+class Repaired(msgspec.Struct):
+    """What `replay` needs of a line: an event, or a dead letter whose value has been repaired."""
+
+    value: Any = None
+    """The event: as text, or as the JSON object itself."""
+    value_base64: str | None = None
+    headers: list[tuple[str, str]] = []
+    timestamp: int = 0
+    id: str = ""
+
+
+class Outgoing(msgspec.Struct):
+    """One record on its way back."""
+
+    session_id: str
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+def register(program: typer.Typer) -> None:
+    """Put the noun on the program."""
+    program.add_typer(dead_letters)
+
+
+@dead_letters.command("list")
+def list_(
+    reason: Reason = None,
+    most: Annotated[int, typer.Option("--most", "-n", min=1, help="Only the newest, this many.")] = 1000,
+    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "", output: Output = Format.TABLE,
+) -> None:  # fmt: skip
+    """List dead letters, oldest first. -o ndjson gives whole records, ready to be repaired and replayed."""
+    kept: deque[tuple[Read, DeadLetter]] = deque(maxlen=most)
+    kept.extend(read_all(bootstrap_servers, topic_prefix, reason=reason))
+    if output is Format.TABLE:
+        show([_cells(record, letter) for record, letter in kept], COLUMNS, output)
+    else:
+        show([msgspec.to_builtins(export(record, letter)) for record, letter in kept], (), output)
+
+
+@dead_letters.command("show")
+def show_(
+    letter_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it: partition:offset.")],
+    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "", output: Output = Format.TABLE,
+) -> None:  # fmt: skip
+    """Show one dead letter, whole. Exit code 3: there is none of this id."""
+    for record, letter in read_all(bootstrap_servers, topic_prefix, ids={letter_id}):
+        exported = msgspec.to_builtins(export(record, letter))
+        if output is Format.TABLE:
+            show(
+                [{"what": what, "value": printable(str(value))} for what, value in exported.items()],
+                ("what", "value"),
+                output,
+            )
+        else:
+            show([exported], (), output)
+        return
+    hint(f"no dead letter {letter_id!r}: `session-monitor dead-letters list` shows those there are")
+    raise typer.Exit(NOT_FOUND)
+
+
+@dead_letters.command()
+def replay(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="With --as-is: only these; else all.")] = None,
+    repaired: Annotated[Path | None, typer.Option(allow_dash=True, help="Lines of JSON as `list -o ndjson` gives them, repaired; '-': stdin.")] = None,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Put them back as they came: for a monitor that understands them now.")] = False,
+    reason: Reason = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Put nothing back; say what would be.")] = False,
+    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "",
+) -> None:  # fmt: skip
+    """Put records back on access-events, under their session's id. What still can't be understood is named and left out.
+
+    Exit code 2 where something was left out, 1 where something was not delivered. Events without a time get the one at
+    which they were put aside: a replay rescues nobody by coming late.
+    """
+    if (repaired is None) == (not as_is):
+        raise InputError("dead-letters replay: give either --repaired FILE ('-' for stdin) or --as-is")
+    if repaired is not None and (ids or reason):
+        raise InputError(
+            "dead-letters replay: ids and --reason choose among the dead letters: they go with --as-is only"
+        )
+    bad: list[str] = []
+    if repaired is not None:
+        ready = list(from_lines(_lines(repaired), bad))
+    else:
+        ready = list(
+            from_letters(read_all(bootstrap_servers, topic_prefix, reason=reason, ids=set(ids or ())), bad)
+        )
+    for text in bad:
+        hint(text)
+    sent = len(ready) if dry_run else send(ready, bootstrap_servers, topic_prefix)
+    typer.echo(
+        f"{'would put' if dry_run else 'put'} back {sent}, left out {len(bad)}, not delivered {len(ready) - sent}"
+    )
+    if sent < len(ready) or bad:
+        raise typer.Exit(FAILED if sent < len(ready) else BAD)
+
+
+def read_all(
+    bootstrap_servers: str, topic_prefix: str, *, reason: str | None = None, ids: set[str] | None = None
+) -> Iterator[tuple[Read, DeadLetter]]:
+    """The dead letters there are now, of this reason and these ids. What is none is told of on stderr."""
+    with TopicReader(
+        Connection(bootstrap_servers=bootstrap_servers), Topics(topic_prefix).dead_letters.name
+    ) as reader:
+        for record in reader.read():
+            if ids and place_of(record) not in ids:
+                continue
+            try:
+                letter = decode_dead_letter(record.key, record.value, record.headers)
+            except InputError as error:
+                hint(f"{place_of(record)}: {error}")
+                continue
+            if reason is None or letter.reason == reason:
+                yield record, letter
+
+
+def place_of(record: Read) -> str:
+    """A dead letter's id: where it stands."""
+    return f"{record.partition}:{record.offset}"
+
+
+def export(record: Read, letter: DeadLetter) -> Exported:
+    """A dead letter as a line to be repaired."""
+    text = None if letter.value is None else _text(letter.value)
+    return Exported(
+        place_of(record), format_time(max(0, record.timestamp)), letter.reason, letter.detail, letter.topic,
+        letter.partition, letter.offset, None if letter.key is None else letter.key.decode(errors="replace"), text,
+        None if letter.value is None or text is not None else b64encode(letter.value).decode(),
+        [(name, b64encode(value).decode()) for name, value in letter.headers], max(0, record.timestamp),
+        None if letter.digest is None else letter.digest.sha256,
+    )  # fmt: skip
+
+
+def from_letters(letters: Iterable[tuple[Read, DeadLetter]], bad: list[str]) -> Iterator[Outgoing]:
+    """Dead letters as they came; `bad` takes a line for each that can't be put back."""
+    for record, letter in letters:
+        place = place_of(record)
+        if letter.digest is not None:
+            bad.append(
+                f"{place}: only its SHA-256 was kept; read {letter.topic}/{letter.partition} at {letter.offset}"
+            )
+            continue
+        try:
+            yield outgoing(letter.value, list(letter.headers), record.timestamp)
+        except BadRecord as error:
+            bad.append(f"{place}: {error}")
+
+
+def from_lines(lines: Iterable[bytes], bad: list[str]) -> Iterator[Outgoing]:
+    """Repaired records, a line of JSON each: an exported dead letter, or a bare event."""
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        try:
+            yield _repaired(text)
+        except (InputError, msgspec.MsgspecError, ValueError) as error:
+            bad.append(f"line {number}: {error}")
+
+
+def outgoing(value: bytes | None, headers: list[tuple[str, bytes]], put_aside: int) -> Outgoing:
+    """The record to write. Raises BadRecord where the monitor would not understand it."""
+    own = [(name, said) for name, said in headers if not name.startswith(PREFIX)]
+    said = read_access_event(value, own)
+    event = to_event(said, appended=max(0, put_aside))
+    if said.time is None and value and put_aside > 0:
+        value = with_time(value, put_aside)
+    return Outgoing(event.session_id, value, own)
+
+
+def send(records: Iterable[Outgoing], bootstrap_servers: str, topic_prefix: str) -> int:
+    """Write the records, each to its session's partition; how many the broker has. Raises AbsenceError without broker or topic."""
+    records = list(records)
+    if not records:
+        return 0
+    connection, topic = (
+        Connection(bootstrap_servers=bootstrap_servers),
+        Topics(topic_prefix).access_events.name,
+    )
+    with TopicReader(connection, topic) as reader:
+        partitions = reader.partitions
+    require_broker(connection)
+    producer: Any = KafkaProducer(**connection.kafka_python(), client_id="session-monitor-replay", acks="all")
+    sent = 0
+    try:
+        futures = [_send(producer, topic, record, partitions) for record in records]
+        producer.flush(timeout=DELIVERY_SECONDS)
+        for future in futures:
+            try:
+                future.get(timeout=DELIVERY_SECONDS)
+                sent += 1
+            except KafkaError as error:
+                hint(f"not delivered: {error}")
+    except KafkaError as error:
+        raise AbsenceError(f"{topic} can't be written: {error}") from error
+    finally:
+        producer.close(timeout=5)
+    return sent
+
+
+def _send(producer: Any, topic: str, record: Outgoing, partitions: int) -> Any:
+    key = record.session_id.encode()
+    return producer.send(
+        topic, value=record.value, key=key, headers=record.headers, partition=partition_for(key, partitions)
+    )
+
+
+def _repaired(text: bytes) -> Outgoing:
+    members = msgspec.json.decode(text)
+    if not isinstance(members, dict):
+        raise InputError("a line must be a JSON object")
+    if "session_id" in members or "specversion" in members:
+        return outgoing(text.strip(), [], 0)
+    line = msgspec.convert(members, Repaired)
+    if line.value_base64 is not None:
+        value = b64decode(line.value_base64, validate=True)
+    elif isinstance(line.value, str):
+        value = line.value.encode()
+    elif line.value is not None:
+        value = msgspec.json.encode(line.value)
+    elif line.headers:
+        value = b""  # a CloudEvent without data says everything in its headers
+    else:
+        raise InputError("there is neither a value nor a value_base64: nothing to put back")
+    headers = [(name, b64decode(said, validate=True)) for name, said in line.headers]
+    return outgoing(value, headers, line.timestamp)
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    if str(file) == "-":
+        yield from sys.stdin.buffer
+        return
+    try:
+        stream: BinaryIO = file.open("rb")
+    except OSError as error:
+        raise InputError(f"dead-letters replay: {file} can't be read: {error.strerror}") from error
+    with stream:
+        yield from stream
+
+
+def _cells(record: Read, letter: DeadLetter) -> dict[str, object]:
+    size = letter.digest.size if letter.digest is not None else len(letter.value or b"")
+    return {
+        "id": place_of(record), "at": format_time(max(0, record.timestamp)), "reason": printable(letter.reason),
+        "detail": printable(letter.detail), "from": f"{printable(letter.topic)}/{letter.partition}@{letter.offset}", "bytes": size,
+    }  # fmt: skip
+
+
+def _text(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,102 @@
+"""`commands tail`: the orders to gateways, as they are given."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from monitor.broker.connection import Connection
+from monitor.cli.fleet import Bootstrap, Prefix
+from monitor.cli.output import Format, hint
+from monitor.cli.reading import Read, TopicReader
+from monitor.cli.view import line
+from monitor.core.commands import CommandType
+from monitor.core.errors import InputError
+from monitor.wire.bad_record import BadRecord
+from monitor.wire.commands import CommandRecord, KeyKind, decode_command, read_key
+from monitor.wire.topics import Topics
+
+TYPES: Final = {kind.value.removeprefix("session."): kind.value for kind in CommandType}
+
+commands = typer.Typer(name="commands", help="Follow the orders to gateways.", no_args_is_help=True)
+
+
+def register(program: typer.Typer) -> None:
+    """Put the noun on the program."""
+    program.add_typer(commands)
+
+
+@commands.callback()
+def _noun() -> None:
+    """Follow the orders to gateways."""
+
+
+@commands.command()
+def tail(
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Begin with the first that the topic still has.")] = False,
+    session: Annotated[str | None, typer.Option(help="Only of this session.")] = None,
+    type_: Annotated[list[str] | None, typer.Option("--type", help=f"Only of this type; repeat it for several. One of {', '.join(TYPES)}.")] = None,
+    most: Annotated[int, typer.Option("--most", "-n", min=0, help="End after this many; 0: never.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on at the end of the topic, or end there.")] = True,
+    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "",
+    output: Annotated[Format, typer.Option("-o", "--output", help="table: a line for people; ndjson or json: one object a line.")] = Format.TABLE,
+) -> None:  # fmt: skip
+    """Print each command as it comes, until Ctrl-C. Watermarks and tombstones are passed over."""
+    types = frozenset(_type(word) for word in type_ or ())
+    with (
+        TopicReader(
+            Connection(bootstrap_servers=bootstrap_servers), Topics(topic_prefix).session_commands.name
+        ) as reader,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        if follow:
+            hint(f"following {reader.topic}; Ctrl-C ends")
+        records = reader.follow(from_beginning=from_beginning) if follow else reader.read()
+        for count, (record, command) in enumerate(chosen(records, session, types), start=1):
+            try:
+                print(render(record, command, output), flush=True)  # noqa: T201 - this is the output
+            except BrokenPipeError:
+                # Who read has had enough. The interpreter would complain once more at its end.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return
+            if count == most:
+                return
+
+
+def chosen(
+    records: Iterator[Read], session: str | None, types: frozenset[str]
+) -> Iterator[tuple[Read, CommandRecord]]:
+    """The commands among the records, of this session and these types (all, where none are given)."""
+    for record in records:
+        try:
+            kind, name = read_key(record.key)
+            if kind not in {KeyKind.SESSION, KeyKind.WARNING} or record.value is None:
+                continue
+            if session is not None and name != session:
+                continue
+            command = decode_command(record.value)
+        except BadRecord as error:
+            hint(f"partition {record.partition} offset {record.offset} is no command: {error}")
+            continue
+        if not types or command.type in types:
+            yield record, command
+
+
+def render(record: Read, command: CommandRecord, output: Format) -> str:
+    """One command as a line: for people, or the record's own JSON with its place before it."""
+    if output is Format.TABLE:
+        return line(command)
+    members = msgspec.json.decode(record.value or b"{}")
+    return msgspec.json.encode({"partition": record.partition, "offset": record.offset, **members}).decode()
+
+
+def _type(word: str) -> str:
+    if word in TYPES:
+        return TYPES[word]
+    if word in TYPES.values():
+        return word
+    raise InputError(f"--type {word!r} is no command: one of {', '.join(TYPES)}")

@@ -1,0 +1,179 @@
+"""`up --demo` as a stranger runs it: the first expiry within 15 s, and nothing left after Ctrl-C, however it ends."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST_EXPIRY_SECONDS = 15
+END_SECONDS = 5
+
+pytestmark = [pytest.mark.embedded, pytest.mark.slow, pytest.mark.timeout(90)]
+
+
+class Up:
+    """`python -m monitor up` as a child in a session of its own, with temporary files and settings of its own."""
+
+    def __init__(self, directory, *options):
+        self.temporary = directory / "tmp"
+        self.home = directory / "home"
+        self.temporary.mkdir()
+        self.home.mkdir()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SESSION_MONITOR_", "XDG_"))}
+        environ = kept | {"TMPDIR": str(self.temporary), "HOME": str(self.home), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "monitor", "up", *options], env=environ, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, cwd=directory,
+        )  # fmt: skip
+        self.said = []
+        self._lines = queue.Queue()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+        self.children = []
+
+    def _read(self):
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
+
+    def until(self, found, seconds):
+        """The first line that contains this; fails with all that was said where none comes in time."""
+        deadline = self.began + seconds
+        while (line := self._next(deadline)) is not None:
+            self.said.append(line)
+            if found in line:
+                return line
+        pytest.fail(f"no {found!r} within {seconds} s:\n" + "\n".join(self.said))
+
+    def _next(self, deadline):
+        try:
+            return self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
+        except queue.Empty:
+            return None
+
+    def remember_children(self):
+        self.children = psutil.Process(self.process.pid).children(recursive=True)
+        return self.children
+
+    def end(self, number):
+        """Send a signal; the exit code, and the seconds it took."""
+        begun = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        return code, time.monotonic() - begun
+
+    def left_over(self, seconds=END_SECONDS):
+        """Processes that outlived it."""
+        _, alive = psutil.wait_procs(self.children, timeout=seconds)
+        return alive
+
+    def files(self):
+        return [path for place in (self.temporary, self.home) for path in place.rglob("*") if path.is_file()]
+
+    def close(self):
+        for process in [*self.children, self.process]:
+            if isinstance(process, psutil.Process) or process.poll() is None:
+                try:
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    pass
+        self.process.wait(10)
+        self._reading.join(10)
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def up(tmp_path):
+    started = []
+
+    def start(*options):
+        started.append(Up(tmp_path, *options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def test_the_first_expiry_is_on_screen_within_fifteen_seconds_and_ctrl_c_leaves_nothing(up):
+    demo = up("--demo", "--no-view")
+    line = demo.until("session.expire", FIRST_EXPIRY_SECONDS)
+    assert "idle_timeout" in line
+    assert "rule=restricted-data" in line
+    assert any("session.warn" in said for said in demo.said)
+    assert len(demo.remember_children()) >= 2  # broker and worker
+    code, seconds = demo.end(signal.SIGINT)
+    assert code == 0
+    assert seconds < END_SECONDS
+    assert demo.left_over() == []
+    assert demo.files() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_a_closed_terminal_end_it_as_well(up, number):
+    one = up("--no-view")
+    one.until("Session Monitor is up", 30)
+    one.remember_children()
+    code, seconds = one.end(number)
+    assert (code, seconds < END_SECONDS) == (0, True)
+    assert one.left_over() == []
+    assert one.files() == []
+
+
+def test_an_end_in_the_middle_of_the_start_leaves_nothing(up):
+    one = up("--demo", "--no-view")
+    one.until("topics", 30)
+    one.remember_children()
+    code, seconds = one.end(signal.SIGINT)
+    assert (code, seconds < END_SECONDS) == (0, True)
+    assert one.left_over() == []
+    assert one.files() == []
+
+
+def test_children_die_with_a_parent_that_is_killed(up):
+    one = up("--no-view")
+    one.until("Session Monitor is up", 30)
+    assert len(one.remember_children()) >= 2
+    one.end(signal.SIGKILL)
+    assert one.left_over() == []
+
+
+def test_a_worker_that_dies_is_named_with_the_end_of_its_log(up):
+    one = up("--no-view")
+    one.until("Session Monitor is up", 30)
+    workers = [child for child in one.remember_children() if "worker" in child.cmdline()]
+    workers[0].kill()
+    assert one.process.wait(10) == 1
+    one.until("worker has ended by itself", 120)
+    assert one.left_over() == []
+    assert one.files() == []
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(up, tmp_path):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        one = up("--no-view", "--port", str(port))
+        assert one.process.wait(20) == 1
+    assert str(port) in one.until(str(port), 30)
+    assert one.files() == []
+
+
+def test_a_bad_policy_is_refused_with_its_place(up, tmp_path):
+    policy = tmp_path / "bad.yaml"
+    policy.write_text("version: 1\ndefaults: {idle: 15 parsecs}\n")
+    one = up("--no-view", "--policy", str(policy))
+    assert one.process.wait(20) == 2
+    assert "bad.yaml:2" in one.until("parsecs", 30)
