@@ -2,26 +2,25 @@
 
 import secrets
 import time
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from monitor.broker.connection import Connection
-from monitor.broker.control_log import write_control
-from monitor.cli.fleet import Bootstrap, Prefix, Token, Workers, reach
-from monitor.cli.output import Format, hint, show
-from monitor.cli.reading import TopicReader
-from monitor.cli.view import printable
+from monitor.broker.control_log import read_controls, write_control
+from monitor.cli.failure import ExitCode, NotFound
+from monitor.cli.fleet import Token, Workers, reach
+from monitor.cli.output import Format, Output, hint, show
+from monitor.cli.settings import Installation, takes_installation
 from monitor.core.controls import Control, ControlType, Target
 from monitor.core.errors import InputError
 from monitor.core.instants import NEVER, Millis
 from monitor.policy.durations import parse_duration
 from monitor.wire.bad_record import BadRecord, BadTime
+from monitor.wire.codec import Record
 from monitor.wire.controls import decode_control, encode_control
 from monitor.wire.times import format_time, parse_time
 from monitor.wire.topics import Topics
-
-NOT_FOUND: Final = 3
 
 Session = Annotated[str | None, typer.Option(help="The session of this id.")]
 Subject = Annotated[str | None, typer.Option(help="Every session of this subject.")]
@@ -36,7 +35,6 @@ By = Annotated[str, typer.Option(envvar=["SESSION_MONITOR_BY", "USER"], help="Wh
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Order nothing; say how many sessions it would meet now.")
 ]
-Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
 
 def register(program: typer.Typer) -> None:
@@ -45,13 +43,13 @@ def register(program: typer.Typer) -> None:
         program.command(name)(verb)
 
 
+@takes_installation
 def revoke(
-    reason: Why, by: By,
+    installation: Installation, reason: Why, by: By,
     session: Session = None, subject: Subject = None, role: Role = None, tenant: Tenant = None,
     classification: Classification = None, workload: Workload = None, client_ip: ClientIp = None, everyone: All = False,
     before: Annotated[str | None, typer.Option(help="Only epochs that began before this instant (RFC 3339); now, if left out.")] = None,
     dry_run: DryRun = False, worker: Workers = None, token: Token = None,
-    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "",
 ) -> None:  # fmt: skip
     """End every session that matches, for good. Several targets must all match. Prints the order's id."""
     target = target_of(
@@ -60,23 +58,23 @@ def revoke(
     )  # fmt: skip
     instant = None if before is None else _past("--before", before)
     control = Control(-1, 0, ControlType.REVOKE, _new_id("revoke"), target, reason, by, before=instant)
-    value = _encoded(control)
+    record = _encoded(control)
     if dry_run:
         parameters = parameters_of(target) | (
             {} if instant is None else {"started_before": format_time(instant)}
         )
-        _rehearse(parameters, "end", worker, token, bootstrap_servers, topic_prefix)
+        _rehearse(parameters, "end", worker, token, installation)
         return
-    _give(value, control, bootstrap_servers, topic_prefix)
+    _give(record, control, installation)
 
 
+@takes_installation
 def lock(
-    reason: Why, by: By,
+    installation: Installation, reason: Why, by: By,
     session: Session = None, subject: Subject = None, role: Role = None, tenant: Tenant = None,
     classification: Classification = None, workload: Workload = None, client_ip: ClientIp = None, everyone: All = False,
     expires: Annotated[str | None, typer.Option(help="For how long (2h, 30m, 7d), or until when (RFC 3339); else until it is lifted.")] = None,
     dry_run: DryRun = False, worker: Workers = None, token: Token = None,
-    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "",
 ) -> None:  # fmt: skip
     """Refuse every session that matches, now and later, until it is lifted. Prints the lock's id."""
     target = target_of(
@@ -85,33 +83,31 @@ def lock(
     )  # fmt: skip
     until = NEVER if expires is None else _end(expires)
     control = Control(-1, 0, ControlType.LOCK, _new_id("lock"), target, reason, by, expires=until)
-    value = _encoded(control)
+    record = _encoded(control)
     if dry_run:
-        _rehearse(parameters_of(target), "refuse", worker, token, bootstrap_servers, topic_prefix)
+        _rehearse(parameters_of(target), "refuse", worker, token, installation)
         return
-    _give(value, control, bootstrap_servers, topic_prefix)
+    _give(record, control, installation)
 
 
+@takes_installation
 def unlock(
     lock_id: Annotated[str, typer.Argument(help="The lock's id, as `locks` shows it.")],
-    reason: Why, by: By,
-    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "",
+    installation: Installation, reason: Why, by: By,
 ) -> None:  # fmt: skip
     """Lift a lock. Sessions that it ended come back with a re-authentication. Exit code 3: no such lock is in force."""
     control = Control(-1, 0, ControlType.UNLOCK, lock_id, Target(), reason, by)
-    value = _encoded(control)
-    standing = locks_in_force(Connection(bootstrap_servers=bootstrap_servers), Topics(topic_prefix), _now())
+    record = _encoded(control)
+    standing = locks_in_force(installation.connection, installation.topics, _now())
     if lock_id not in standing:
-        hint(f"no lock {lock_id!r} is in force; `session-monitor locks` lists those that are")
-        raise typer.Exit(NOT_FOUND)
-    _give(value, control, bootstrap_servers, topic_prefix)
+        raise NotFound(f"no lock {lock_id!r} is in force; `session-monitor locks` lists those that are")
+    _give(record, control, installation)
 
 
-def locks(
-    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "", output: Output = Format.TABLE
-) -> None:
+@takes_installation
+def locks(installation: Installation, output: Output = Format.TABLE) -> None:
     """List the locks in force."""
-    standing = locks_in_force(Connection(bootstrap_servers=bootstrap_servers), Topics(topic_prefix), _now())
+    standing = locks_in_force(installation.connection, installation.topics, _now())
     rows: list[dict[str, object]] = []
     for control in standing.values():
         target = parameters_of(control.target) or {"all": "true"}
@@ -123,7 +119,6 @@ def locks(
         if output is Format.TABLE:
             words = " ".join(f"{name}={value}" for name, value in target.items())
             row |= {"target": words, "until": until or "lifted"}
-            row = {name: printable(str(cell)) for name, cell in row.items()}
         rows.append(row)
     show(rows, ("id", "target", "since", "until", "by", "reason"), output)
 
@@ -131,15 +126,14 @@ def locks(
 def locks_in_force(connection: Connection, topics: Topics, now: Millis) -> dict[str, Control]:
     """Every lock that stands at `now`, by id, oldest first."""
     standing: dict[str, Control] = {}
-    with TopicReader(connection, topics.session_control.name) as reader:
-        for record in reader.read():
-            try:
-                control = decode_control(record.value, offset=record.offset, appended=record.timestamp)
-            except BadRecord:
-                continue
-            standing.pop(control.id, None)
-            if control.type is ControlType.LOCK and now <= control.expires:
-                standing[control.id] = control
+    for stored in read_controls(connection, topics):
+        try:
+            control = decode_control(stored.value, offset=stored.offset, appended=stored.appended)
+        except BadRecord:
+            continue
+        standing.pop(control.id, None)
+        if control.type is ControlType.LOCK and now <= control.expires:
+            standing[control.id] = control
     return standing
 
 
@@ -166,26 +160,24 @@ def _rehearse(
     verb: str,
     worker: list[str] | None,
     token: str | None,
-    bootstrap: str,
-    prefix: str,
+    installation: Installation,
 ) -> None:
-    fleet = reach(worker, token, bootstrap, prefix)
+    fleet = reach(worker, token, installation)
     found = fleet.matches(parameters)
     typer.echo(f"would {verb} {found.live} live sessions ({found.ended} that match have ended already)")
     if not fleet.whole:
         hint("this is not the whole: not every partition's worker answered")
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILURE)
 
 
-def _encoded(control: Control) -> bytes:
+def _encoded(control: Control) -> Record:
     """The order's record. Raises InputError where it would be refused: before anything is connected."""
-    value = encode_control(control, _now()).value
-    return value or b""
+    return encode_control(control, _now())
 
 
-def _give(value: bytes, control: Control, bootstrap_servers: str, topic_prefix: str) -> None:
-    connection, topics = Connection(bootstrap_servers=bootstrap_servers), Topics(topic_prefix)
-    offset = write_control(connection, topics, control.id, value)
+def _give(record: Record, control: Control, installation: Installation) -> None:
+    connection, topics = installation.connection, installation.topics
+    offset = write_control(connection, topics, control.id, record.value, record.headers)
     typer.echo(control.id)
     hint(f"{control.type.value} stands at offset {offset} of {topics.session_control.name}")
 

@@ -3,36 +3,29 @@
 import sys
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
 import msgspec
 import typer
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from monitor.broker.connection import Connection
-from monitor.broker.reach import require_broker
-from monitor.cli.fleet import Bootstrap, Prefix
-from monitor.cli.output import Format, hint, show
-from monitor.cli.reading import Read, TopicReader
-from monitor.cli.view import printable
-from monitor.core.errors import AbsenceError, InputError
+from monitor.broker.clients import absent, administrator, producer
+from monitor.broker.tail import TailRecord, tail
+from monitor.cli.failure import ExitCode, NotFound
+from monitor.cli.output import Format, Output, hint, show
+from monitor.cli.settings import Installation, takes_installation
+from monitor.core.errors import InputError
 from monitor.wire.bad_record import BadRecord
 from monitor.wire.dead_letters import PREFIX, DeadLetter, decode_dead_letter
 from monitor.wire.events import read_access_event, to_event, with_time
 from monitor.wire.partitioner import partition_for
 from monitor.wire.times import format_time
-from monitor.wire.topics import Topics
 
-FAILED: Final = 1
-BAD: Final = 2
-NOT_FOUND: Final = 3
 COLUMNS: Final = ("id", "at", "reason", "detail", "from", "bytes")
-DELIVERY_SECONDS: Final = 30.0
+DELIVERY_SECONDS: Final = 60.0
 
-Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 Reason = Annotated[str | None, typer.Option(help="Only with this reason.")]
 
 dead_letters = typer.Typer(
@@ -88,14 +81,16 @@ def register(program: typer.Typer) -> None:
 
 
 @dead_letters.command("list")
+@takes_installation
 def list_(
+    installation: Installation,
     reason: Reason = None,
     most: Annotated[int, typer.Option("--most", "-n", min=1, help="Only the newest, this many.")] = 1000,
-    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "", output: Output = Format.TABLE,
+    output: Output = Format.TABLE,
 ) -> None:  # fmt: skip
     """List dead letters, oldest first. -o ndjson gives whole records, ready to be repaired and replayed."""
-    kept: deque[tuple[Read, DeadLetter]] = deque(maxlen=most)
-    kept.extend(read_all(bootstrap_servers, topic_prefix, reason=reason))
+    kept: deque[tuple[TailRecord, DeadLetter]] = deque(maxlen=most)
+    kept.extend(read_all(installation, reason=reason))
     if output is Format.TABLE:
         show([_cells(record, letter) for record, letter in kept], COLUMNS, output)
     else:
@@ -103,34 +98,36 @@ def list_(
 
 
 @dead_letters.command("show")
+@takes_installation
 def show_(
+    installation: Installation,
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it: partition:offset.")],
-    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "", output: Output = Format.TABLE,
+    output: Output = Format.TABLE,
 ) -> None:  # fmt: skip
     """Show one dead letter, whole. Exit code 3: there is none of this id."""
-    for record, letter in read_all(bootstrap_servers, topic_prefix, ids={letter_id}):
+    for record, letter in read_all(installation, ids={letter_id}):
         exported = msgspec.to_builtins(export(record, letter))
         if output is Format.TABLE:
             show(
-                [{"what": what, "value": printable(str(value))} for what, value in exported.items()],
+                [{"what": what, "value": value} for what, value in exported.items()],
                 ("what", "value"),
                 output,
             )
         else:
             show([exported], (), output)
         return
-    hint(f"no dead letter {letter_id!r}: `session-monitor dead-letters list` shows those there are")
-    raise typer.Exit(NOT_FOUND)
+    raise NotFound(f"no dead letter {letter_id!r}: `session-monitor dead-letters list` shows those there are")
 
 
 @dead_letters.command()
+@takes_installation
 def replay(
+    installation: Installation,
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="With --as-is: only these; else all.")] = None,
     repaired: Annotated[Path | None, typer.Option(allow_dash=True, help="Lines of JSON as `list -o ndjson` gives them, repaired; '-': stdin.")] = None,
     as_is: Annotated[bool, typer.Option("--as-is", help="Put them back as they came: for a monitor that understands them now.")] = False,
     reason: Reason = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Put nothing back; say what would be.")] = False,
-    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "",
 ) -> None:  # fmt: skip
     """Put records back on access-events, under their session's id. What still can't be understood is named and left out.
 
@@ -147,44 +144,40 @@ def replay(
     if repaired is not None:
         ready = list(from_lines(_lines(repaired), bad))
     else:
-        ready = list(
-            from_letters(read_all(bootstrap_servers, topic_prefix, reason=reason, ids=set(ids or ())), bad)
-        )
+        ready = list(from_letters(read_all(installation, reason=reason, ids=set(ids or ())), bad))
     for text in bad:
         hint(text)
-    sent = len(ready) if dry_run else send(ready, bootstrap_servers, topic_prefix)
+    sent = len(ready) if dry_run else send(ready, installation)
     typer.echo(
         f"{'would put' if dry_run else 'put'} back {sent}, left out {len(bad)}, not delivered {len(ready) - sent}"
     )
     if sent < len(ready) or bad:
-        raise typer.Exit(FAILED if sent < len(ready) else BAD)
+        raise typer.Exit(ExitCode.FAILURE if sent < len(ready) else ExitCode.USAGE)
 
 
 def read_all(
-    bootstrap_servers: str, topic_prefix: str, *, reason: str | None = None, ids: set[str] | None = None
-) -> Iterator[tuple[Read, DeadLetter]]:
+    installation: Installation, *, reason: str | None = None, ids: set[str] | None = None
+) -> Iterator[tuple[TailRecord, DeadLetter]]:
     """The dead letters there are now, of this reason and these ids. What is none is told of on stderr."""
-    with TopicReader(
-        Connection(bootstrap_servers=bootstrap_servers), Topics(topic_prefix).dead_letters.name
-    ) as reader:
-        for record in reader.read():
-            if ids and place_of(record) not in ids:
-                continue
-            try:
-                letter = decode_dead_letter(record.key, record.value, record.headers)
-            except InputError as error:
-                hint(f"{place_of(record)}: {error}")
-                continue
-            if reason is None or letter.reason == reason:
-                yield record, letter
+    topic = installation.topics.dead_letters.name
+    for record in tail(installation.connection, topic, earliest=True, follow=False):
+        if record is None or (ids and place_of(record) not in ids):
+            continue
+        try:
+            letter = decode_dead_letter(record.key, record.value, record.headers)
+        except InputError as error:
+            hint(f"{place_of(record)}: {error}")
+            continue
+        if reason is None or letter.reason == reason:
+            yield record, letter
 
 
-def place_of(record: Read) -> str:
+def place_of(record: TailRecord) -> str:
     """A dead letter's id: where it stands."""
     return f"{record.partition}:{record.offset}"
 
 
-def export(record: Read, letter: DeadLetter) -> Exported:
+def export(record: TailRecord, letter: DeadLetter) -> Exported:
     """A dead letter as a line to be repaired."""
     text = None if letter.value is None else _text(letter.value)
     return Exported(
@@ -196,7 +189,7 @@ def export(record: Read, letter: DeadLetter) -> Exported:
     )  # fmt: skip
 
 
-def from_letters(letters: Iterable[tuple[Read, DeadLetter]], bad: list[str]) -> Iterator[Outgoing]:
+def from_letters(letters: Iterable[tuple[TailRecord, DeadLetter]], bad: list[str]) -> Iterator[Outgoing]:
     """Dead letters as they came; `bad` takes a line for each that can't be put back."""
     for record, letter in letters:
         place = place_of(record)
@@ -232,41 +225,32 @@ def outgoing(value: bytes | None, headers: list[tuple[str, bytes]], put_aside: i
     return Outgoing(event.session_id, value, own)
 
 
-def send(records: Iterable[Outgoing], bootstrap_servers: str, topic_prefix: str) -> int:
+def send(records: Sequence[Outgoing], installation: Installation) -> int:
     """Write the records, each to its session's partition; how many the broker has. Raises AbsenceError without broker or topic."""
-    records = list(records)
     if not records:
         return 0
-    connection, topic = (
-        Connection(bootstrap_servers=bootstrap_servers),
-        Topics(topic_prefix).access_events.name,
-    )
-    with TopicReader(connection, topic) as reader:
-        partitions = reader.partitions
-    require_broker(connection)
-    producer: Any = KafkaProducer(**connection.kafka_python(), client_id="session-monitor-replay", acks="all")
+    connection, topic = installation.connection, installation.topics.access_events.name
+    with administrator(connection) as admin:
+        # The producer would have a missing topic made, on brokers that do so.
+        if topic not in admin.list_topics():
+            raise absent(connection, topic)
     sent = 0
-    try:
-        futures = [_send(producer, topic, record, partitions) for record in records]
-        producer.flush(timeout=DELIVERY_SECONDS)
+    with producer(connection) as client:
+        partitions = len(client.partitions_for(topic))
+        futures = []
+        for record in records:
+            key = record.session_id.encode()
+            place = partition_for(key, partitions)
+            futures.append(
+                client.send(topic, value=record.value, key=key, headers=record.headers, partition=place)
+            )
         for future in futures:
             try:
                 future.get(timeout=DELIVERY_SECONDS)
                 sent += 1
             except KafkaError as error:
                 hint(f"not delivered: {error}")
-    except KafkaError as error:
-        raise AbsenceError(f"{topic} can't be written: {error}") from error
-    finally:
-        producer.close(timeout=5)
     return sent
-
-
-def _send(producer: Any, topic: str, record: Outgoing, partitions: int) -> Any:
-    key = record.session_id.encode()
-    return producer.send(
-        topic, value=record.value, key=key, headers=record.headers, partition=partition_for(key, partitions)
-    )
 
 
 def _repaired(text: bytes) -> Outgoing:
@@ -302,11 +286,11 @@ def _lines(file: Path) -> Iterator[bytes]:
         yield from stream
 
 
-def _cells(record: Read, letter: DeadLetter) -> dict[str, object]:
+def _cells(record: TailRecord, letter: DeadLetter) -> dict[str, object]:
     size = letter.digest.size if letter.digest is not None else len(letter.value or b"")
     return {
-        "id": place_of(record), "at": format_time(max(0, record.timestamp)), "reason": printable(letter.reason),
-        "detail": printable(letter.detail), "from": f"{printable(letter.topic)}/{letter.partition}@{letter.offset}", "bytes": size,
+        "id": place_of(record), "at": format_time(max(0, record.timestamp)), "reason": letter.reason,
+        "detail": letter.detail, "from": f"{letter.topic}/{letter.partition}@{letter.offset}", "bytes": size,
     }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ STARTING_SECONDS: Final = 0.1
 """As long as a partition has no owner."""
 ANSWER_SECONDS: Final = 2.0
 FOLLOW_MILLIS: Final = 100
-STOP_SECONDS: Final = 3.0
+STOP_SECONDS: Final = 1.0
+"""For both threads together; one that hangs on a worker that hangs is left to the end of the process."""
 MOST_SESSIONS: Final = 500
 """Live sessions asked of one worker."""
 EVENTS: Final = "session_monitor_events"
@@ -33,7 +34,7 @@ TICKS: Final = "session_monitor_ticks"
 
 
 class Feed:
-    """Two threads and what they have gathered. `stop` is idempotent and takes at most a few seconds.
+    """Two threads and what they have gathered. `stop` is idempotent and takes at most a second.
 
     What can't be reached is asked again and shown as a notice: a view never ends what it looks at.
     """
@@ -68,9 +69,10 @@ class Feed:
     def stop(self) -> None:
         """Look no more."""
         self._stopping.set()
+        deadline = time.monotonic() + STOP_SECONDS
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(STOP_SECONDS)
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def ready(self) -> bool:

@@ -5,15 +5,17 @@ Each worker answers for its partitions, so a question goes to all of them, and t
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 import typer
+from kafka import TopicPartition
 
+from monitor.broker.clients import absent, consumer
 from monitor.broker.connection import Connection
 from monitor.cli.output import hint
-from monitor.cli.reading import TopicReader
+from monitor.cli.settings import Installation
 from monitor.core.errors import AbsenceError, InputError
 from monitor.core.instants import SECOND, Millis
 from monitor.observe.client import WorkerClient
@@ -26,21 +28,9 @@ from monitor.wire.topics import Topics
 
 LOOKED_AT: Final = (100, 10_000, None)
 """Records before the end of each partition that are looked at for a watermark; None: all of them."""
+POLL: Final[Millis] = 200
 STALE: Final[Millis] = 30 * SECOND
 
-Bootstrap = Annotated[
-    str,
-    typer.Option(
-        "--bootstrap-servers", envvar="SESSION_MONITOR_BOOTSTRAP_SERVERS",
-        help="Where the broker is: host:port, several with commas.",
-    ),
-]  # fmt: skip
-Prefix = Annotated[
-    str,
-    typer.Option(
-        "--topic-prefix", envvar="SESSION_MONITOR_TOPIC_PREFIX", help="Stands before the topics' names."
-    ),
-]
 Workers = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,14 +109,12 @@ class Fleet:
             )
 
 
-def reach(
-    workers: Sequence[str] | None, token: str | None, bootstrap_servers: str, topic_prefix: str
-) -> Fleet:
+def reach(workers: Sequence[str] | None, token: str | None, installation: Installation) -> Fleet:
     """The workers named, or else the ones that the topic names. Raises AbsenceError where there are none."""
     if workers:
         secret = _secret(token)
         return Fleet([WorkerClient(url, secret) for url in dict.fromkeys(workers)])
-    found, partitions = find_workers(Connection(bootstrap_servers=bootstrap_servers), Topics(topic_prefix))
+    found, partitions = find_workers(installation.connection, installation.topics)
     urls: dict[str, Millis] = {}
     for mark in found.values():
         if mark.api:
@@ -155,16 +143,33 @@ def reach(
 
 def find_workers(connection: Connection, topics: Topics) -> tuple[dict[int, Watermark], int]:
     """The newest watermark of each partition that has one, and how many partitions there are."""
+    topic = topics.session_commands.name
     found: dict[int, Watermark] = {}
-    with TopicReader(connection, topics.session_commands.name) as reader:
+    with consumer(connection, auto_offset_reset="earliest") as client:
+        numbers = client.partitions_for_topic(topic)
+        if not numbers:
+            raise absent(connection, topic)
         for last in LOOKED_AT:
-            for record in reader.read(last):
+            places = [TopicPartition(topic, number) for number in sorted(set(numbers) - set(found))]
+            for record in _read_last(client, places, last):
                 mark = _watermark(record.key, record.value)
                 if mark is not None and mark.partition == record.partition:
                     found[mark.partition] = mark
-            if len(found) == reader.partitions:
+            if len(found) == len(numbers):
                 break
-        return found, reader.partitions
+        return found, len(numbers)
+
+
+def _read_last(client: Any, places: Sequence[TopicPartition], last: int | None) -> Iterator[Any]:
+    """The records up to the end as it is now; of each partition only the `last` offsets, where given."""
+    client.assign(places)
+    ends, firsts = client.end_offsets(places), client.beginning_offsets(places)
+    for place in places:
+        client.seek(place, firsts[place] if last is None else max(firsts[place], ends[place] - last))
+    # By position, not by the last record seen: compaction leaves holes before the end.
+    while any(client.position(place) < ends[place] for place in places):
+        for records in client.poll(POLL).values():
+            yield from records
 
 
 def _watermark(key: bytes | None, value: bytes | None) -> Watermark | None:

@@ -3,22 +3,21 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
-from typing import Annotated, Final
+from collections.abc import Generator, Iterator
+from typing import Annotated, Final, cast
 
 import msgspec
 import typer
 
-from monitor.broker.connection import Connection
-from monitor.cli.fleet import Bootstrap, Prefix
+from monitor.broker.tail import TailRecord
+from monitor.broker.tail import tail as tail_topic
 from monitor.cli.output import Format, hint
-from monitor.cli.reading import Read, TopicReader
+from monitor.cli.settings import Installation, takes_installation
 from monitor.cli.view import line
 from monitor.core.commands import CommandType
 from monitor.core.errors import InputError
 from monitor.wire.bad_record import BadRecord
 from monitor.wire.commands import CommandRecord, KeyKind, decode_command, read_key
-from monitor.wire.topics import Topics
 
 TYPES: Final = {kind.value.removeprefix("session."): kind.value for kind in CommandType}
 
@@ -36,26 +35,27 @@ def _noun() -> None:
 
 
 @commands.command()
+@takes_installation
 def tail(
+    installation: Installation,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Begin with the first that the topic still has.")] = False,
     session: Annotated[str | None, typer.Option(help="Only of this session.")] = None,
     type_: Annotated[list[str] | None, typer.Option("--type", help=f"Only of this type; repeat it for several. One of {', '.join(TYPES)}.")] = None,
     most: Annotated[int, typer.Option("--most", "-n", min=0, help="End after this many; 0: never.")] = 0,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on at the end of the topic, or end there.")] = True,
-    bootstrap_servers: Bootstrap = "localhost:9092", topic_prefix: Prefix = "",
     output: Annotated[Format, typer.Option("-o", "--output", help="table: a line for people; ndjson or json: one object a line.")] = Format.TABLE,
 ) -> None:  # fmt: skip
     """Print each command as it comes, until Ctrl-C. Watermarks and tombstones are passed over."""
     types = frozenset(_type(word) for word in type_ or ())
-    with (
-        TopicReader(
-            Connection(bootstrap_servers=bootstrap_servers), Topics(topic_prefix).session_commands.name
-        ) as reader,
-        contextlib.suppress(KeyboardInterrupt),
-    ):
+    topic = installation.topics.session_commands.name
+    records = cast(
+        "Generator[TailRecord | None, None, None]",
+        tail_topic(installation.connection, topic, earliest=from_beginning or not follow, follow=follow),
+    )
+    # Closed here, not when it is collected: the consumer is its own.
+    with contextlib.closing(records), contextlib.suppress(KeyboardInterrupt):
         if follow:
-            hint(f"following {reader.topic}; Ctrl-C ends")
-        records = reader.follow(from_beginning=from_beginning) if follow else reader.read()
+            hint(f"following {topic}; Ctrl-C ends")
         for count, (record, command) in enumerate(chosen(records, session, types), start=1):
             try:
                 print(render(record, command, output), flush=True)  # noqa: T201 - this is the output
@@ -68,10 +68,12 @@ def tail(
 
 
 def chosen(
-    records: Iterator[Read], session: str | None, types: frozenset[str]
-) -> Iterator[tuple[Read, CommandRecord]]:
+    records: Iterator[TailRecord | None], session: str | None, types: frozenset[str]
+) -> Iterator[tuple[TailRecord, CommandRecord]]:
     """The commands among the records, of this session and these types (all, where none are given)."""
     for record in records:
+        if record is None:
+            continue
         try:
             kind, name = read_key(record.key)
             if kind not in {KeyKind.SESSION, KeyKind.WARNING} or record.value is None:
@@ -86,7 +88,7 @@ def chosen(
             yield record, command
 
 
-def render(record: Read, command: CommandRecord, output: Format) -> str:
+def render(record: TailRecord, command: CommandRecord, output: Format) -> str:
     """One command as a line: for people, or the record's own JSON with its place before it."""
     if output is Format.TABLE:
         return line(command)

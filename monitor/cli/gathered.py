@@ -62,8 +62,7 @@ class Gathered:
     def __init__(self, partitions: int, started_at: Millis) -> None:
         """`partitions` is how many there are."""
         self.commands: deque[CommandRecord] = deque(maxlen=KEPT)
-        self.counted = 0
-        """Commands so far, advice included."""
+        self._counted = 0
         self.ended = 0
         """Epochs ended so far."""
         self.notice = ""
@@ -108,7 +107,7 @@ class Gathered:
         if command is None:
             return None
         self.commands.append(command)
-        self.counted += 1
+        self._counted += 1
         self._end(command)
         return command
 
@@ -147,7 +146,7 @@ class Gathered:
     def counters(self, at: Millis, events: float) -> None:
         """How many events have been applied so far, ticks not among them."""
         self._events.take(at, events)
-        self._commands.take(at, self.counted)
+        self._commands.take(at, self._counted)
 
     def picture(self, now: Millis) -> Picture:
         """One frame's worth."""
@@ -158,7 +157,7 @@ class Gathered:
         live, ended = self._counts or (len(self._live), self.ended)
         return Picture(
             now=now, started_at=self._started_at, sessions=(*self._live.values(), *self._ended.values()),
-            commands=tuple(self.commands), live=live, ended=ended,
+            commands=tuple(self.commands), counted=self._counted, live=live, ended=ended,
             events_rate=self._events.per_second, commands_rate=self._commands.per_second,
             lag_records=sum(view.lag_records for view in owned),
             lag_ms=max((view.behind_ms or 0 for view in owned), default=0),

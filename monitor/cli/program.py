@@ -84,7 +84,7 @@ def session_monitor(
     ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="Of the log on stderr; auto: for people on a terminal, else JSON.")] = LogFormat.AUTO,
     log_level: Annotated[Level, typer.Option(help="From which level on.")] = Level.INFO,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, allow_from_autoenv=False, help="Print the version.")] = False,
 ) -> None:
     """Watch every session, end it when policy says so, and prove that it ended."""
     context.obj = file = read_settings_file(config)

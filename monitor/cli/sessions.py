@@ -13,9 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from monitor.cli.fleet import Bootstrap, Fleet, Prefix, Token, Workers, reach, to_builtins
-from monitor.cli.output import Format, hint, show
-from monitor.cli.view import STATES, ends_at, left, printable
+from monitor.cli.failure import ExitCode, NotFound
+from monitor.cli.fleet import Fleet, Token, Workers, reach, to_builtins
+from monitor.cli.output import Format, Output, emit, hint, printable, show
+from monitor.cli.settings import Installation, takes_installation
+from monitor.cli.view import STATES, ends_at, left
 from monitor.core.instants import Millis
 from monitor.observe.views import EndView, LimitView, SessionDetail, SessionRow
 from monitor.policy.durations import format_duration
@@ -23,8 +25,6 @@ from monitor.wire.times import Instant, format_time
 
 COLUMNS: Final = ("session", "state", "subject", "class", "workload", "idle left", "absolute left", "by")
 PAGE: Final = "500"
-FAILED: Final = 1
-NOT_FOUND: Final = 3
 
 State = Annotated[str, typer.Option(help="live, expired, revoked, ended or all.")]
 Subject = Annotated[str | None, typer.Option(help="Only of this subject.")]
@@ -34,7 +34,6 @@ Classification = Annotated[str | None, typer.Option(help="Only at this classific
 Workload = Annotated[str | None, typer.Option(help="Only with this workload.")]
 ClientIp = Annotated[str | None, typer.Option("--client-ip", help="Only from this address.")]
 Most = Annotated[int, typer.Option("--most", "-n", min=1, help="Show no more than this many.")]
-Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
 sessions = typer.Typer(
     name="sessions", help="See the sessions of all running workers: list, show, watch.", no_args_is_help=True
@@ -47,18 +46,18 @@ def register(program: typer.Typer) -> None:
 
 
 @sessions.command("list")
+@takes_installation
 def list_(
-    state: State = "live", subject: Subject = None, role: Role = None, tenant: Tenant = None,
+    installation: Installation, state: State = "live", subject: Subject = None, role: Role = None, tenant: Tenant = None,
     classification: Classification = None, workload: Workload = None, client_ip: ClientIp = None, most: Most = 1000,
-    worker: Workers = None, token: Token = None, bootstrap_servers: Bootstrap = "localhost:9092",
-    topic_prefix: Prefix = "", output: Output = Format.TABLE,
+    worker: Workers = None, token: Token = None, output: Output = Format.TABLE,
 ) -> None:  # fmt: skip
     """List sessions, those that end first at the top. Exit code 1 where not every worker answered."""
     parameters = given(
         state=state, subject=subject, role=role, tenant=tenant, classification=classification, workload=workload,
         client_ip=client_ip,
     )  # fmt: skip
-    fleet = reach(worker, token, bootstrap_servers, topic_prefix)
+    fleet = reach(worker, token, installation)
     rows = list(islice(fleet.sessions(parameters), most))
     rows.sort(key=lambda row: (ends_at(row), row.session_id))
     if output is Format.TABLE:
@@ -71,18 +70,17 @@ def list_(
 
 
 @sessions.command("show")
+@takes_installation
 def show_(
-    session_id: Annotated[str, typer.Argument(help="The session's id.")],
-    worker: Workers = None, token: Token = None, bootstrap_servers: Bootstrap = "localhost:9092",
-    topic_prefix: Prefix = "", output: Output = Format.TABLE,
+    installation: Installation, session_id: Annotated[str, typer.Argument(help="The session's id.")],
+    worker: Workers = None, token: Token = None, output: Output = Format.TABLE,
 ) -> None:  # fmt: skip
     """Show one session: attributes, deadlines, time left, and the rules that gave its limits. Exit code 3: unknown."""
-    fleet = reach(worker, token, bootstrap_servers, topic_prefix)
+    fleet = reach(worker, token, installation)
     detail = fleet.session(session_id)
     if detail is None:
         _whole(fleet)
-        hint(f"no session {session_id!r}: never seen, or ended and forgotten")
-        raise typer.Exit(NOT_FOUND)
+        raise NotFound(f"no session {session_id!r}: never seen, or ended and forgotten")
     if output is Format.TABLE:
         show(
             [{"what": what, "value": printable(value)} for what, value in facts(detail)],
@@ -94,20 +92,20 @@ def show_(
 
 
 @sessions.command("watch")
+@takes_installation
 def watch(
-    state: State = "live", subject: Subject = None, role: Role = None, tenant: Tenant = None,
+    installation: Installation, state: State = "live", subject: Subject = None, role: Role = None, tenant: Tenant = None,
     classification: Classification = None, workload: Workload = None, client_ip: ClientIp = None, most: Most = 200,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
     times: Annotated[int, typer.Option(min=0, help="Look this many times; 0: until Ctrl-C.")] = 0,
-    worker: Workers = None, token: Token = None, bootstrap_servers: Bootstrap = "localhost:9092",
-    topic_prefix: Prefix = "", output: Output = Format.TABLE,
+    worker: Workers = None, token: Token = None, output: Output = Format.TABLE,
 ) -> None:  # fmt: skip
     """Watch sessions: a table that stays up to date; with -o ndjson (or without a terminal) a line for each change."""
     parameters = given(
         state=state, subject=subject, role=role, tenant=tenant, classification=classification, workload=workload,
         client_ip=client_ip,
     )  # fmt: skip
-    fleet = reach(worker, token, bootstrap_servers, topic_prefix)
+    fleet = reach(worker, token, installation)
 
     def look() -> list[SessionRow]:
         return list(islice(fleet.sessions(parameters), most))
@@ -128,8 +126,7 @@ def watch(
                     time.sleep(every)
                 now = {row.session_id: row for row in look()}
                 for change, row in changes(before, now):
-                    line = {"change": change, **to_builtins(row)}
-                    show([line], (), Format.NDJSON)
+                    emit({"change": change, **to_builtins(row)})
                 before = now
     except KeyboardInterrupt:
         return
@@ -189,7 +186,7 @@ def given(**parameters: str | None) -> dict[str, str]:
 def _whole(fleet: Fleet) -> None:
     if not fleet.whole:
         hint("this is not the whole: not every partition's worker answered")
-        raise typer.Exit(FAILED)
+        raise typer.Exit(ExitCode.FAILURE)
 
 
 def _lasting(row: SessionRow) -> SessionRow:
@@ -236,7 +233,9 @@ def _limit(limit: LimitView) -> str:
     if limit.deadline is None:
         return f"none ({limit.rule})"
     said = f"{format_duration(limit.limit_ms)} by {limit.rule}, until {format_time(limit.deadline)}"
-    return said if limit.left_ms is None else f"{said}, {left(limit.left_ms)} left"
+    if limit.left_ms is None:
+        return said
+    return f"{said}, {left(limit.left_ms)} left" if limit.left_ms > 0 else f"{said}, due"
 
 
 def _end(end: EndView) -> str:

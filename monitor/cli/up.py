@@ -1,6 +1,7 @@
 """`up`: a whole Session Monitor of one's own in one command, and nothing left of it after Ctrl-C."""
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -27,8 +28,9 @@ from monitor.cli.feed import Feed
 from monitor.cli.gathered import Gathered
 from monitor.cli.view import line, render
 from monitor.cli.worker import require_worker
-from monitor.core.errors import AbsenceError
+from monitor.core.errors import AbsenceError, InputError
 from monitor.demo import POLICY, Player, traffic
+from monitor.observe.logs import LogFormat, configure_logs
 from monitor.observe.token import read_or_create_token, token_path
 from monitor.policy import compile_policy
 from monitor.publish import DeliveryError, Publisher
@@ -65,6 +67,8 @@ def up(
     require_worker()
     text = read_policy(policy) if policy is not None else POLICY.read_text("utf-8") if demo else STARTER
     compile_policy(text, name=str(policy or "policy.yaml"))
+    if port and processes > 1:
+        raise InputError(f"up: --port {port} can't serve {processes} processes; leave it out: each takes a free port")
     if port:
         require_free(port, "the sessions API")
     full = view and out.console.is_terminal and not out.console.is_dumb_terminal
@@ -121,6 +125,7 @@ class Stage:
         stack, topics = self._stack, Topics()
         scratch = Scratch("up")
         stack.callback(scratch.remove)
+        stack.enter_context(logs_in(scratch.path / "up.log"))
         broker = EmbeddedBroker()
         stack.callback(broker.stop)
         broker.start()
@@ -143,12 +148,17 @@ class Stage:
 
     def watch(self, ending: Ending) -> None:
         """Show what happens until the end is wanted. Raises AbsenceError where a part has ended by itself."""
-        if not self._full:
-            while not ending.wanted.is_set():
-                self._check()
-                with contextlib.suppress(Empty):
-                    self._out.say(line(self._lines.get(timeout=FRAME_SECONDS)))
-            return
+        (self._show if self._full else self._tell_commands)(ending)
+        picture, seconds = self._feed.picture(), time.monotonic() - self._began
+        self._out.say(f"Ending after {seconds:.0f} s and {picture.counted} commands; {picture.live} sessions were live.")
+
+    def _tell_commands(self, ending: Ending) -> None:
+        while not ending.wanted.is_set():
+            self._check()
+            with contextlib.suppress(Empty):
+                self._out.say(line(self._lines.get(timeout=FRAME_SECONDS)))
+
+    def _show(self, ending: Ending) -> None:
         console = self._out.console
         plain = not (console.encoding or "").lower().startswith("utf")
         with self._out.heard(), Live(console=console, screen=True, auto_refresh=False) as live:
@@ -169,7 +179,7 @@ class Stage:
             "--session-timeout": SESSION_TIMEOUT, "--processes": processes,
         }  # fmt: skip
         options = [str(part) for pair in arguments.items() for part in pair]
-        worker = Child([sys.executable, "-m", "monitor", "worker", *options], directory / "worker.log")
+        worker = Child([sys.executable, "-m", "monitor", "--log-format", "human", "worker", *options], directory / "worker.log")
         self._stack.callback(worker.stop, WORKER_STOP_SECONDS)
         with importable():
             worker.start()
@@ -193,7 +203,7 @@ class Stage:
         path = token_path()
         if not path.exists():
             # Whoever had none before has none after.
-            self._stack.callback(path.unlink, missing_ok=True)
+            self._stack.callback(forget, path)
         return read_or_create_token(path)
 
     def _wait_until_ready(self, gathered: Gathered) -> list[str]:
@@ -229,15 +239,34 @@ class Stage:
 
 
 def hints(servers: str) -> tuple[str, ...]:
-    """What to try next, in another terminal."""
+    """What to try next, in another terminal. They fit into 100 columns."""
     program = "session-monitor" if shutil.which("session-monitor") else "python -m monitor"
-    broker = f"--bootstrap-servers {servers}"
-    event = '{"type": "session.opened", "session_id": "mine", "subject": "me@example.com"}'
     return (
-        f"publish:  echo '{event}' | {program} publish {broker}",
-        f"look:     {program} sessions list {broker}",
-        f"act:      {program} revoke {broker} --subject me@example.com --reason 'trying it out'",
+        f"elsewhere:  export SESSION_MONITOR_BOOTSTRAP_SERVERS={servers}",
+        f"publish:    {program} publish --type opened --session-id mine --subject me@example.com",
+        f"look:       {program} sessions list",
+        f"act:        {program} revoke --subject me@example.com --reason 'trying it out'",
     )
+
+
+def forget(file: Path) -> None:
+    """Remove a file, and the directory it was made with."""
+    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        file.parent.rmdir()
+
+
+@contextlib.contextmanager
+def logs_in(file: Path) -> Iterator[None]:
+    """Send the logs of this process to a file: on the terminal they would tear the view."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    with file.open("a", encoding="utf-8") as stream:
+        configure_logs(LogFormat.HUMAN, stream=stream)
+        try:
+            yield
+        finally:
+            root.handlers[:] = before
 
 
 @contextlib.contextmanager

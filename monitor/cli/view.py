@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from monitor.cli.output import printable as printable  # noqa: PLC0414 - the tables of other verbs take it from here
 from monitor.core.instants import DAY, HOUR, MINUTE, NEVER, SECOND, Millis
 from monitor.observe.views import LimitView, SessionRow
 from monitor.wire.commands import CommandRecord
@@ -38,6 +39,8 @@ class Picture(msgspec.Struct, frozen=True):
     sessions: tuple[SessionRow, ...] = ()
     commands: tuple[CommandRecord, ...] = ()
     """Oldest first."""
+    counted: int = 0
+    """Commands so far, advice included."""
     live: int = 0
     ended: int = 0
     """How many there are, beyond those in `sessions`."""
@@ -106,11 +109,6 @@ def line(command: CommandRecord) -> str:
     if command.subject:
         said.append(f"subject={printable(command.subject)}")
     return " ".join(said)
-
-
-def printable(text: str) -> str:
-    """The text without anything a terminal would obey."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def clock(at: Millis) -> str:

@@ -2,37 +2,41 @@
 
 import threading
 import time
-from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 from monitor.core.errors import MonitorError
 from monitor.core.events import EventType
 from monitor.core.instants import Millis
 from monitor.demo.traffic import Act
 
-STOP_SECONDS: Final = 3.0
+STOP_SECONDS: Final = 0.5
 
 
 class Stage(Protocol):
-    """Where events go: `monitor.publish.Publisher` is one."""
+    """Where events go: `monitor.publish.Publisher` is one. Each verb takes the session's id, and fields by name."""
 
-    def opened(self, session_id: str, **fields: Any) -> None:
+    @property
+    def opened(self) -> Callable[..., None]:
         """A session began."""
 
-    def activity(self, session_id: str, **fields: Any) -> None:
+    @property
+    def activity(self) -> Callable[..., None]:
         """It was used."""
 
-    def reauthenticated(self, session_id: str, **fields: Any) -> None:
+    @property
+    def reauthenticated(self) -> Callable[..., None]:
         """Its principal proved again who it is."""
 
-    def closed(self, session_id: str, **fields: Any) -> None:
+    @property
+    def closed(self) -> Callable[..., None]:
         """It ended by itself."""
 
 
 class Player:
     """A thread that publishes each act when its time has come, and those that are late at once.
 
-    `stop` is idempotent and returns within seconds. Where publishing fails it ends, and `failure` says why.
+    `stop` is idempotent and returns within half a second. Where publishing fails it ends, and `failure` says why.
     """
 
     def __init__(self, acts: Iterable[Act], stage: Stage) -> None:
@@ -74,15 +78,13 @@ def perform(act: Act, stage: Stage) -> None:
     type_, session_id = EventType(str(said.pop("type"))), str(said.pop("session_id"))
     if "activity" in said:
         said["kind"] = said.pop("activity")
-    _VERBS[type_](stage, session_id, said)
-
-
-_VERBS: Final = {
-    EventType.OPENED: lambda stage, session_id, said: stage.opened(session_id, **said),
-    EventType.ACTIVITY: lambda stage, session_id, said: stage.activity(session_id, **said),
-    EventType.REAUTHENTICATED: lambda stage, session_id, said: stage.reauthenticated(session_id, **said),
-    EventType.CLOSED: lambda stage, session_id, said: stage.closed(session_id, **said),
-}
+    verb = {
+        EventType.OPENED: stage.opened,
+        EventType.ACTIVITY: stage.activity,
+        EventType.REAUTHENTICATED: stage.reauthenticated,
+        EventType.CLOSED: stage.closed,
+    }[type_]
+    verb(session_id, **said)
 
 
 def _now() -> Millis:

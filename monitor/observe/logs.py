@@ -18,7 +18,12 @@ _SECRET: Final = re.compile(r"password|secret|token|authorization|cookie|credent
 _HIDDEN: Final = "***"
 # Everything that the library itself puts on a record; the rest are fields.
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-_NOISY: Final = {"kafka": logging.WARNING, "aiokafka": logging.WARNING, "faust": logging.WARNING, "mode": logging.WARNING}
+_NOISY: Final = {
+    "kafka": logging.WARNING,
+    "aiokafka": logging.WARNING,
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
+}
 """Libraries that tell their whole life at `info`."""
 
 
@@ -71,7 +76,9 @@ class Human(logging.Formatter):
         return line
 
 
-def configure_logs(fmt: LogFormat = LogFormat.AUTO, level: Level = Level.INFO, stream: TextIO | None = None) -> None:
+def configure_logs(
+    fmt: LogFormat = LogFormat.AUTO, level: Level = Level.INFO, stream: TextIO | None = None
+) -> None:
     """Send every log of this process to `stream` (stderr) in this form, and nowhere else. May be called again."""
     stream = stream or sys.stderr
     human = fmt is LogFormat.HUMAN or (fmt is LogFormat.AUTO and stream.isatty())
@@ -88,7 +95,9 @@ def configure_logs(fmt: LogFormat = LogFormat.AUTO, level: Level = Level.INFO, s
 def _said(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
     """The event, and its fields without secrets."""
     fields = {
-        name: _HIDDEN if _SECRET.search(name) else value for name, value in vars(record).items() if name not in _OWN
+        name: _HIDDEN if _SECRET.search(name) else value
+        for name, value in vars(record).items()
+        if name not in _OWN
     }
     if isinstance(record.msg, str) and not record.args and _EVENT.fullmatch(record.msg):
         return record.msg, fields
@@ -100,4 +109,6 @@ def _said(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )

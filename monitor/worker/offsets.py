@@ -29,7 +29,7 @@ class GroupOffsets:
     async def committed(self, partition: int) -> int | None:
         """The committed offset, asked of the broker; None where there is none."""
         thread = self._consumer._thread  # noqa: SLF001
-        return await thread.in_thread(thread.committed_in_thread(TopicPartition(self._topic, partition)))
+        return await thread.in_thread(thread.committed_in_thread, TopicPartition(self._topic, partition))
 
     async def commit(self, offsets: dict[int, int]) -> None:
         """Commit; waits for a coordinator that is away.
@@ -40,7 +40,7 @@ class GroupOffsets:
         thread = self._consumer._thread  # noqa: SLF001
         wanted = {TopicPartition(self._topic, partition): offset for partition, offset in offsets.items()}
         try:
-            await thread.in_thread(thread.commit_in_thread(wanted))
+            await thread.in_thread(thread.commit_in_thread, wanted)
         except (CommitFailedError, IllegalStateError) as error:
             raise GroupMovedOnError(
                 f"offsets {offsets} of {self._topic} were not committed: the group has given the partitions to another "
@@ -54,12 +54,11 @@ class GroupOffsets:
     def pause(self, partition: int) -> None:
         """Deliver nothing more of this partition until `resume`, not even what is fetched already."""
         if self._consumer.delivery.pause(partition):
-            self._consumer.cross(self._consumer._thread.pause_in_thread(self._topic, partition))  # noqa: SLF001
+            self._consumer.cross(self._consumer._thread.pause_in_thread, self._topic, partition)  # noqa: SLF001
 
     def resume(self, partition: int) -> None:
         """Deliver again, from the record after the last that was handed over."""
         again = self._consumer.delivery.resume(partition)
         if again is not None:
-            self._consumer.cross(
-                self._consumer._thread.begin_in_thread(self._topic, {partition: again})  # noqa: SLF001
-            )
+            thread = self._consumer._thread  # noqa: SLF001
+            self._consumer.cross(thread.begin_in_thread, self._topic, {partition: again})

@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ClassVar, TypeVar
 
 import aiokafka
@@ -41,6 +41,7 @@ from faust.types import TP, ConsumerMessage
 from mode import Service, ServiceT
 
 from monitor.core.errors import AbsenceError
+from monitor.worker.crossing import Crossing, across
 from monitor.worker.custody import Custody
 from monitor.worker.delivery import Batch, Delivery, ReceiveTimes
 from monitor.worker.settings import EngineSettings
@@ -88,9 +89,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         settings: EngineSettings = app.engine
         return settings
 
-    async def in_thread(self, call: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the consumer's loop; from the main loop."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self.thread_loop))
+    async def in_thread(self, call: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """`await call(*args)` on the consumer's loop; from the main loop. ConsumerStoppedError where it has ended."""
+        try:
+            return await across(self.thread_loop, call, *args)
+        except RuntimeError as error:
+            if self.thread_loop.is_closed():
+                raise ConsumerStoppedError from error
+            raise
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         self._runs = {}
@@ -127,9 +133,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await asyncio.wait({stopping}, timeout=self.settings.stop_timeout / 2)
         stopping.cancel()
         # Also where aiokafka's own cancellations come out of its stop, the connections are closed.
-        left, _ = await asyncio.gather(stopping, consumer._client.close(), return_exceptions=True)  # noqa: SLF001
-        if isinstance(left, BaseException):
-            log.warning("group_not_left", extra={"error": repr(left)})
+        ends: list[Any] = await asyncio.gather(stopping, consumer._client.close(), return_exceptions=True)  # noqa: SLF001
+        if isinstance(ends[0], BaseException):
+            log.warning("group_not_left", extra={"error": repr(ends[0])})
 
     # --- in the consumer's thread -----------------------------------------------------------------------
 
@@ -203,7 +209,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         ends = await consumer.end_offsets([tp])
         return begins[tp], ends[tp]
 
-    async def check_in_thread(self, *, busy: bool) -> None:
+    async def check_in_thread(self, busy: bool) -> None:
         """Raise what the coordinator has to say to its user (no right to the group, a dead task).
 
         `busy` with a recovery, we do not fetch, and aiokafka would leave the group after the poll interval.
@@ -258,9 +264,7 @@ class Consumer(driver.Consumer):
 
     async def _fetch(self) -> Fetched:
         try:
-            return await self._thread.in_thread(
-                self._thread.fetch_in_thread(seconds=1.0)
-            )
+            return await self._thread.in_thread(self._thread.fetch_in_thread, 1.0)
         except (OffsetOutOfRangeError, NoOffsetForPartitionError, RecordTooLargeError, CorruptRecordException) as error:
             await self._examine(error)
             return {}
@@ -289,7 +293,7 @@ class Consumer(driver.Consumer):
         for partition in list(self.delivery.flowing()):
             offset = self.delivery.next_offset(partition)
             begin, end = await self._thread.in_thread(
-                self._thread.bounds_in_thread(TopicPartition(self.topic, partition))
+                self._thread.bounds_in_thread, TopicPartition(self.topic, partition)
             )
             if offset is not None and not begin <= offset <= end:
                 self.halt(
@@ -306,16 +310,17 @@ class Consumer(driver.Consumer):
         self.delivery.close(partition)
         self.halted[partition] = reason
         log.critical("partition_halted", extra={"partition": partition, "reason": reason})
-        self.cross(self._thread.pause_in_thread(self.topic, partition))
+        self.cross(self._thread.pause_in_thread, self.topic, partition)
 
-    def cross(self, call: Coroutine[Any, Any, None]) -> None:
+    def cross(self, call: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Start a call in the consumer's thread without waiting; calls keep their order."""
-        asyncio.run_coroutine_threadsafe(call, self._thread.thread_loop)
+        with contextlib.suppress(RuntimeError):  # the thread has ended: there is nothing left to steer
+            Crossing(self._thread.thread_loop, call, *args)
 
     async def begin(self, starts: dict[int, int]) -> None:
         """Deliver each partition from its offset on."""
         runs = {partition: (self.delivery.open(partition, offset), offset) for partition, offset in starts.items()}
-        await self._thread.in_thread(self._thread.begin_in_thread(self.topic, runs))
+        await self._thread.in_thread(self._thread.begin_in_thread, self.topic, runs)
 
     # --- rebalance ---------------------------------------------------------------------------------------
 
@@ -354,7 +359,7 @@ class Consumer(driver.Consumer):
         while not self.should_stop:
             await self.sleep(1.0)
             try:
-                await self._thread.in_thread(self._thread.check_in_thread(busy=bool(self.custody.taking)))
+                await self._thread.in_thread(self._thread.check_in_thread, bool(self.custody.taking))
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - a coordinator that has ended would be silence
@@ -364,7 +369,7 @@ class Consumer(driver.Consumer):
 
 
 class Fetcher(FaustFetcher):
-    """Runs the consumer's drain loop. (Faust's own takes a stop during a rebalance for a crash.)"""
+    """Runs the consumer's drain loop; Faust's own would take a stop during a rebalance for a crash."""
 
     @Service.task
     async def _fetcher(self) -> None:

@@ -22,7 +22,11 @@ def world(embedded):
 @pytest.fixture
 def run_verb(monkeypatch):
     """Runs one noun's or verb's module as a program: `run_verb(module, "list", ...)`."""
-    for name in ("SESSION_MONITOR_TOKEN", "SESSION_MONITOR_BOOTSTRAP_SERVERS", "SESSION_MONITOR_TOPIC_PREFIX"):
+    for name in (
+        "SESSION_MONITOR_TOKEN",
+        "SESSION_MONITOR_BOOTSTRAP_SERVERS",
+        "SESSION_MONITOR_TOPIC_PREFIX",
+    ):
         monkeypatch.delenv(name, raising=False)
 
     def run(module, *arguments, **options):

@@ -6,6 +6,8 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
+from monitor.broker.connection import Connection
+from monitor.cli.settings import Installation
 from monitor.wire.topics import Topics
 
 PARTITIONS = 3
@@ -19,12 +21,18 @@ class World:
         self.topics = Topics(f"t{uuid.uuid4().hex[:8]}-", PARTITIONS)
         admin = KafkaAdminClient(bootstrap_servers=servers)
         try:
-            admin.create_topics([
-                NewTopic(name=topic.name, num_partitions=topic.partitions, replication_factor=1)
-                for topic in self.topics.all()
-            ])
+            admin.create_topics(
+                [
+                    NewTopic(name=topic.name, num_partitions=topic.partitions, replication_factor=1)
+                    for topic in self.topics.all()
+                ]
+            )
         finally:
             admin.close()
+
+    @property
+    def installation(self) -> Installation:
+        return Installation(Connection(bootstrap_servers=self.servers), self.topics)
 
     @property
     def options(self) -> list[str]:
@@ -35,7 +43,9 @@ class World:
         producer = KafkaProducer(bootstrap_servers=self.servers, acks="all")
         try:
             futures = [
-                producer.send(topic, partition=number, key=record[0], value=record[1], headers=list(record[2]))
+                producer.send(
+                    topic, partition=number, key=record[0], value=record[1], headers=list(record[2])
+                )
                 for number, record in records
             ]
             return [future.get(timeout=20).offset for future in futures]

@@ -102,7 +102,7 @@ class Run:
     def at_once(self):
         """All records as one fetch, as under load: controls may not have reached every session when the next comes."""
         log = [
-            (step.get("session_id", "~").encode(), orjson.dumps(shifted(record_json(step))), step["at"])
+            (step.get("session_id", "~tick").encode(), orjson.dumps(shifted(record_json(step))), step["at"])
             for step in self.history["log"]
         ]
         self.driver.append_all(log)
@@ -199,16 +199,13 @@ def test_engine_decides_alike_whether_records_come_one_by_one_or_in_one_fetch(hi
 def whole_of(driver, exact):
     """What came out, each thing once: a replay's copies have the same ids, and must say the same.
 
-    Exact, unless a session was forgotten: its end may be decided again behind the commit that forgot it, with
-    the same id, but at another offset.
+    Exact, unless a session was forgotten: an epoch number is then used twice, and its commands may be too.
     """
     commands, changes = {}, set()
     for command in driver.commands:
         said = told_of_warning(command) if command.type == "session.warn" else told_of_order(command)
-        if command.type != "session.warn" and not exact:
-            del said["offset"]
-        first = commands.setdefault((command.id, command.lead_ms), said)
-        assert first == said, "I4: one id, two decisions"
+        first = commands.setdefault((command.id, command.lead_ms), said if exact else None)
+        assert not exact or first == said, "I4: one id, two decisions"
     for record in driver.lifecycle:
         changes.add((told_of_change(record), record.id if exact else ""))
     return commands, changes, {letter.offset for letter in driver.dead_letters}

@@ -104,6 +104,8 @@ def test_a_failure_to_publish_ends_it_and_is_kept(playing):
             self.tried.set()
             raise AbsenceError("no broker")
 
+        activity = reauthenticated = closed = opened
+
     stage = Gone()
     player = playing([act(0, "session.opened")], stage)
     assert stage.tried.wait(10)

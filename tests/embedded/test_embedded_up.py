@@ -1,10 +1,18 @@
 """`up --demo` as a stranger runs it: the first expiry within 15 s, and nothing left after Ctrl-C, however it ends."""
 
+import contextlib
+import fcntl
 import os
+import pty
 import queue
+import re
+import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -19,16 +27,21 @@ END_SECONDS = 5
 pytestmark = [pytest.mark.embedded, pytest.mark.slow, pytest.mark.timeout(90)]
 
 
+def environment(directory):
+    """Ours, with temporary files and a home of its own below this directory, and no settings of whoever runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SESSION_MONITOR_", "XDG_"))}
+    places = {"TMPDIR": directory / "tmp", "HOME": directory / "home"}
+    for place in places.values():
+        place.mkdir()
+    return kept | {name: str(place) for name, place in places.items()} | {"PYTHONPATH": str(ROOT)}
+
+
 class Up:
     """`python -m monitor up` as a child in a session of its own, with temporary files and settings of its own."""
 
     def __init__(self, directory, *options):
-        self.temporary = directory / "tmp"
-        self.home = directory / "home"
-        self.temporary.mkdir()
-        self.home.mkdir()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SESSION_MONITOR_", "XDG_"))}
-        environ = kept | {"TMPDIR": str(self.temporary), "HOME": str(self.home), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        environ = environment(directory)
+        self.temporary, self.home = Path(environ["TMPDIR"]), Path(environ["HOME"])
         self.began = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "monitor", "up", *options], env=environ, stdin=subprocess.DEVNULL,
@@ -82,10 +95,8 @@ class Up:
     def close(self):
         for process in [*self.children, self.process]:
             if isinstance(process, psutil.Process) or process.poll() is None:
-                try:
+                with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-                except psutil.NoSuchProcess:
-                    pass
         self.process.wait(10)
         self._reading.join(10)
         self.process.stdout.close()
@@ -147,6 +158,17 @@ def test_children_die_with_a_parent_that_is_killed(up):
     assert one.left_over() == []
 
 
+def test_a_worker_that_hangs_does_not_hold_up_the_end(up):
+    one = up("--demo", "--no-view")
+    one.until("Session Monitor is up", 30)
+    workers = [child for child in one.remember_children() if "worker" in child.cmdline()]
+    workers[0].suspend()
+    code, seconds = one.end(signal.SIGINT)
+    assert (code, seconds < END_SECONDS) == (0, True)
+    assert one.left_over() == []
+    assert one.files() == []
+
+
 def test_a_worker_that_dies_is_named_with_the_end_of_its_log(up):
     one = up("--no-view")
     one.until("Session Monitor is up", 30)
@@ -158,9 +180,56 @@ def test_a_worker_that_dies_is_named_with_the_end_of_its_log(up):
     assert one.files() == []
 
 
-def test_a_port_that_is_taken_is_said_before_anything_starts(up, tmp_path):
-    import socket
+def test_several_processes_share_the_partitions_and_end_together(up):
+    one = up("--no-view", "--processes", "2")
+    one.until("Session Monitor is up", 30)
+    assert len([child for child in one.remember_children() if "worker" in child.cmdline()]) == 3
+    code, seconds = one.end(signal.SIGTERM)
+    assert (code, seconds < END_SECONDS) == (0, True)
+    assert one.left_over() == []
+    assert one.files() == []
 
+
+def test_in_a_terminal_it_shows_the_live_view_and_gives_the_screen_back(tmp_path):
+    environ = environment(tmp_path) | {"TERM": "xterm-256color", "NO_COLOR": "1"}
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    command = [sys.executable, "-m", "monitor", "up", "--demo"]
+    process = subprocess.Popen(
+        command, env=environ, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=tmp_path,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        seen = read_until(master, b"session.expire", FIRST_EXPIRY_SECONDS)
+        assert b"\x1b[?1049h" in seen
+        assert b"idle: time left, rule" in seen
+        assert not re.search(rb"\x1b\[[0-9;]*3[0-7]m", seen)
+        begun = time.monotonic()
+        os.write(master, b"\x03")
+        after = read_until(master, b"Ending after", END_SECONDS)
+        assert b"\x1b[?1049l" in after
+        assert b"\x1b[?25h" in after
+        assert process.wait(END_SECONDS) == 0
+        assert time.monotonic() - begun < END_SECONDS
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+
+
+def read_until(descriptor, wanted, seconds):
+    """What comes from a terminal, up to this."""
+    deadline, seen = time.monotonic() + seconds, b""
+    while wanted not in seen:
+        ready, _, _ = select.select([descriptor], [], [], max(0, deadline - time.monotonic()))
+        if not ready:
+            pytest.fail(f"no {wanted!r} within {seconds} s, but {seen[-2000:]!r}")
+        seen += os.read(descriptor, 65_536)
+    return seen
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(up, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -18,7 +18,9 @@ BARE = {"session_monitor_sessions"}
 """Gauges that count things: the thing is their unit."""
 
 
-def owned(number=0, *, applied=0, hot=0, offset=0, end=0, log_time=1_000_000, states=(), notices=None, intake=None):
+def owned(
+    number=0, *, applied=0, hot=0, offset=0, end=0, log_time=1_000_000, states=(), notices=None, intake=None
+):
     sessions = {f"s{i}": SimpleNamespace(state=state) for i, state in enumerate(states)}
     return SimpleNamespace(
         partition=SimpleNamespace(
@@ -44,7 +46,9 @@ def used() -> WorkerMetrics:
     metrics.observe_skew("gateway/eu-1", 1000, 1500)
     metrics.due_to_publish.observe(0.03)
     notices = {Notice.GAP: 1}
-    metrics.observe_partition(owned(3, applied=10, hot=4, states=[State.LIVE], notices=notices), 1_002_000, 999_000)
+    metrics.observe_partition(
+        owned(3, applied=10, hot=4, states=[State.LIVE], notices=notices), 1_002_000, 999_000
+    )
     return metrics
 
 
@@ -88,7 +92,9 @@ def test_skew_is_smoothed_per_source_and_bounded():
     assert value(metrics, "source_skew_seconds", source="slow") == pytest.approx(2)
     for number in range(10 * SOURCES):
         metrics.observe_skew(f"made-up-{number}", 0, 0)
-    samples = next(f for f in metrics.registry.collect() if f.name == "session_monitor_source_skew_seconds").samples
+    samples = next(
+        f for f in metrics.registry.collect() if f.name == "session_monitor_source_skew_seconds"
+    ).samples
     assert len(samples) == SOURCES + 1
 
 
@@ -137,7 +143,12 @@ def test_a_partition_that_is_forgotten_has_no_series_left():
     metrics.forget_partition(1)
     metrics.forget_partition(1)
     metrics.forget_partition(77)
-    left = {s.labels["partition"] for f in metrics.registry.collect() for s in f.samples if "partition" in s.labels}
+    left = {
+        s.labels["partition"]
+        for f in metrics.registry.collect()
+        for s in f.samples
+        if "partition" in s.labels
+    }
     assert left == {"2"}
     assert metrics.decided_to.keys() == {2}
 

@@ -42,7 +42,9 @@ def test_a_file_that_others_can_read_is_refused(tmp_path):
         read_token(path)
 
 
-@pytest.mark.parametrize("token", ["", "short", "with a space in its middle", "with\nnewline-0123456789", "é" * 20, "x" * 2000])
+@pytest.mark.parametrize(
+    "token", ["", "short", "with a space in its middle", "with\nnewline-0123456789", "é" * 20, "x" * 2000]
+)
 def test_a_bad_token_is_refused_without_being_repeated(token):
     with pytest.raises(InputError) as refused:
         check_token(token, "the option --token")

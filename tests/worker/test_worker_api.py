@@ -99,7 +99,9 @@ async def test_filters_and_pages(client):
     assert (matches.live, matches.ended) == (1, 1)
 
 
-@pytest.mark.parametrize("session_id", ["a/b", "a b", "50%", "%2F", "grüße", "a?b#c", ".", "..", "x" * 256, "語" * 256])
+@pytest.mark.parametrize(
+    "session_id", ["a/b", "a b", "50%", "%2F", "grüße", "a?b#c", ".", "..", "x" * 256, "語" * 256]
+)
 async def test_any_session_id_can_be_asked_for(client, host, session_id):
     open_session(host.owned[0], session_id)
     path = quote(session_id, safe="").replace(".", "%2E")
@@ -111,7 +113,9 @@ async def test_an_unknown_session_is_a_404_problem(client):
     assert "holds this session" in problem_of(await client.get("/v1/sessions/nobody"), 404)
 
 
-@pytest.mark.parametrize("path", ["/v1/sessions", "/v1/sessions/alice-1", "/v1/matches", "/v1/partitions", "/v1/", "/v1/none"])
+@pytest.mark.parametrize(
+    "path", ["/v1/sessions", "/v1/sessions/alice-1", "/v1/matches", "/v1/partitions", "/v1/", "/v1/none"]
+)
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + "x", TOKEN[:-1], TOKEN.upper(), "tökén"])
 async def test_without_the_token_nothing_under_v1_is_answered(client, path, token):
     answer = await client.get(path, token)
@@ -165,7 +169,9 @@ async def test_not_ready_says_why(client, host):
     status, _, body = await client.get("/readyz", None)
     assert (status, body) == (503, b"recovering partitions 3\n")
     host.recovering.clear()
-    failed = SimpleNamespace(done=lambda: True, cancelled=lambda: False, exception=lambda: RuntimeError("boom"))
+    failed = SimpleNamespace(
+        done=lambda: True, cancelled=lambda: False, exception=lambda: RuntimeError("boom")
+    )
     host.failed = failed
     status, _, body = await client.get("/readyz", None)
     assert (status, body) == (503, b"failed: boom\n")

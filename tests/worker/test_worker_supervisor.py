@@ -155,7 +155,9 @@ asyncio.run(Supervisor([sys.argv[1:]] * 2).run())
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a parent's death signal is a thing of Linux")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="a parent's death signal is a thing of Linux"
+)
 async def test_children_never_outlive_a_parent_that_is_killed(nest):
     parent = subprocess.Popen([sys.executable, "-c", PARENT, *nest.command("deaf")])  # noqa: ASYNC220
     try:
@@ -164,14 +166,17 @@ async def test_children_never_outlive_a_parent_that_is_killed(nest):
         parent.kill()
         parent.wait()
     async with asyncio.timeout(10):
-        while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+        while any(
+            psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids
+        ):
             await asyncio.sleep(0.02)
 
 
 def test_each_worker_has_a_name_and_a_port_of_its_own():
     commands = worker_commands("w", 2, ["--policy", "p.yaml"])
     assert [command[1:] for command in commands] == [
-        ["-m", "monitor", "worker", "--policy", "p.yaml", "--name", f"w-{n}", "--api-port", "0"] for n in range(2)
+        ["-m", "monitor", "worker", "--policy", "p.yaml", "--name", f"w-{n}", "--api-port", "0"]
+        for n in range(2)
     ]
 
 

@@ -158,7 +158,9 @@ asyncio.run(main())
 
 
 def test_the_process_ends_with_70_and_shows_where_it_hung():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode == 70
     assert "watchdog: the event loop has not turned" in done.stderr
     assert "hang_here" in done.stderr

@@ -1,0 +1,86 @@
+"""Kafka clients that fail in words one can act on, and leave nothing open."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import (
+    AuthorizationError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+
+from monitor.broker.connection import Connection
+from monitor.broker.reach import require_broker
+from monitor.core.errors import AbsenceError
+from monitor.core.instants import SECOND
+
+CLIENT_ID: Final = "session-monitor"
+BOOTSTRAP_WAIT: Final = 10 * SECOND
+REQUEST_WAIT: Final = 15 * SECOND
+
+
+@contextmanager
+def administrator(connection: Connection) -> Iterator[KafkaAdminClient]:
+    """Ask about topics and make them. Raises AbsenceError, also for what goes wrong inside the block."""
+    with _client(connection, KafkaAdminClient) as client:
+        yield client
+
+
+@contextmanager
+def consumer(connection: Connection, **settings: Any) -> Iterator[KafkaConsumer]:
+    """Read, without a group. Raises AbsenceError, also for what goes wrong inside the block."""
+    with _client(connection, KafkaConsumer, allow_auto_create_topics=False, enable_auto_commit=False, **settings) as client:
+        yield client
+
+
+@contextmanager
+def producer(connection: Connection) -> Iterator[KafkaProducer]:
+    """Write a few records, each to be waited for. Raises AbsenceError, also for what goes wrong inside the block."""
+    wait = {"max_block_ms": BOOTSTRAP_WAIT, "delivery_timeout_ms": 2 * REQUEST_WAIT, "allow_auto_create_topics": False}
+    with _client(connection, KafkaProducer, acks="all", enable_idempotence=True, **wait) as client:
+        yield client
+
+
+@contextmanager
+def _client(connection: Connection, kind: Any, **settings: Any) -> Iterator[Any]:
+    require_broker(connection)
+    try:
+        client = kind(
+            **connection.kafka_python(), client_id=CLIENT_ID, bootstrap_timeout_ms=BOOTSTRAP_WAIT,
+            request_timeout_ms=REQUEST_WAIT, **settings,
+        )  # fmt: skip
+        try:
+            yield client
+        finally:
+            client.close()
+    except KafkaError as error:
+        raise AbsenceError(f"{connection.bootstrap_servers}: {explain(error)}") from error
+
+
+def absent(connection: Connection, topic: str) -> AbsenceError:
+    """To be raised where a topic is not there."""
+    return AbsenceError(
+        f"{connection.bootstrap_servers}: topic {topic} is not there: run session-monitor topics apply, or check --topic-prefix"
+    )
+
+
+def explain(error: KafkaError) -> str:
+    """What the error means here, and what to do."""
+    said = str(error) or type(error).__name__
+    if isinstance(error, UnknownTopicOrPartitionError):
+        return f"a topic is not there ({said}): run session-monitor topics apply, or check --topic-prefix"
+    if isinstance(error, TopicAuthorizationFailedError | AuthorizationError):
+        return f"the broker does not let us ({said}): check the ACLs of this user"
+    if "authentication" in type(error).__name__.lower():
+        return f"the broker does not know us ({said}): check --sasl-username, the password and --sasl-mechanism"
+    if isinstance(error, KafkaTimeoutError | KafkaConnectionError):
+        return (
+            f"the broker was found but did not serve in time ({said}): check that the addresses it advertises"
+            " (advertised.listeners) can be reached from here, and that its partitions have leaders"
+        )
+    return f"the broker refused ({said})"

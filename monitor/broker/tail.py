@@ -1,0 +1,74 @@
+"""Topics followed from outside, without a group: from their beginning, or from now on."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Protocol
+
+from kafka import KafkaConsumer, TopicPartition
+
+from monitor.broker.clients import absent, consumer
+from monitor.broker.connection import Connection
+from monitor.core.instants import Millis
+
+_POLL: Final[Millis] = 200
+
+
+class TailRecord(Protocol):
+    """A record as kafka-python gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: Millis
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+def tail(
+    connection: Connection, topic: str, *, earliest: bool = False, follow: bool = True, partitions: Iterable[int] = ()
+) -> Iterator[TailRecord | None]:
+    """The records of a topic, of each partition in order.
+
+    With `follow` it goes on for ever, and gives None a few times a second while nothing comes, so that a caller can
+    look up; without, it ends with what was there when it began. `partitions` empty means all.
+    Raises AbsenceError where there is no broker or no such topic.
+    """
+    with consumer(connection, auto_offset_reset="earliest") as client:
+        there = client.partitions_for_topic(topic)
+        if not there:
+            raise absent(connection, topic)
+        wanted = [TopicPartition(topic, number) for number in sorted(set(partitions) or there)]
+        if not follow:
+            yield from read_to_end(client, wanted, from_end=not earliest)
+            return
+        client.assign(wanted)
+        if earliest:
+            client.seek_to_beginning(*wanted)
+        else:
+            # Asked now, not at the first poll: whatever comes after this call began is seen.
+            for partition, end in client.end_offsets(wanted).items():
+                client.seek(partition, end)
+        yield None
+        while True:
+            batches: dict[Any, list[TailRecord]] = client.poll(_POLL)
+            for records in batches.values():
+                yield from records
+            if not batches:
+                yield None
+
+
+def read_to_end(
+    client: KafkaConsumer, partitions: list[TopicPartition], *, from_end: bool = False
+) -> Iterator[TailRecord]:
+    """Everything up to the ends of these partitions as they are now."""
+    client.assign(partitions)
+    ends: dict[TopicPartition, int] = client.end_offsets(partitions)
+    if from_end:
+        return
+    client.seek_to_beginning(*partitions)
+    waiting = {partition for partition in partitions if client.position(partition) < ends[partition]}
+    while waiting:
+        for partition, records in client.poll(_POLL).items():
+            yield from (record for record in records if record.offset < ends[partition])
+        # By position, not by the last record: compaction and transaction marks leave holes before the end.
+        waiting = {partition for partition in waiting if client.position(partition) < ends[partition]}
