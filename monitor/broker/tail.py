@@ -1,6 +1,6 @@
 """Topics followed from outside, without a group: from their beginning, or from now on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
@@ -26,7 +26,7 @@ class TailRecord(Protocol):
 
 def tail(
     connection: Connection, topic: str, *, earliest: bool = False, follow: bool = True, partitions: Iterable[int] = ()
-) -> Iterator[TailRecord | None]:
+) -> Generator[TailRecord | None, None, None]:
     """The records of a topic, of each partition in order.
 
     With `follow` it goes on for ever, and gives None a few times a second while nothing comes, so that a caller can

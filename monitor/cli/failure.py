@@ -19,11 +19,11 @@ class ExitCode(IntEnum):
     REFUSED = 4
 
 
-class NotFound(MonitorError):
+class NotFound(MonitorError):  # noqa: N818 - what it says, as the shell shows it
     """What was named is not there. Exit 3."""
 
 
-class Refused(MonitorError):
+class Refused(MonitorError):  # noqa: N818
     """A policy or a check says no. Exit 4."""
 
 

@@ -50,13 +50,13 @@ class Program(TyperGroup):
             module = importlib.import_module(f"monitor.cli.{NOUNS[cmd_name]}")
             registered = typer.Typer()
             module.register(registered)
-            self.commands |= typer.main.get_group(registered).commands
+            self.commands.update(typer.main.get_group(registered).commands)
         return self.commands.get(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Hand the verb what the settings file says to it, once it is known which verb it is."""
         name, command, rest = super().resolve_command(ctx, args)
-        if command is not None and isinstance(ctx.obj, SettingsFile):
+        if name is not None and command is not None and isinstance(ctx.obj, SettingsFile):
             ctx.default_map = {name: defaults_for(ctx.obj, (name,), command)}
         return name, command, rest
 
@@ -84,7 +84,7 @@ def session_monitor(
     ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="Of the log on stderr; auto: for people on a terminal, else JSON.")] = LogFormat.AUTO,
     log_level: Annotated[Level, typer.Option(help="From which level on.")] = Level.INFO,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, allow_from_autoenv=False, help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, allow_from_autoenv=False, help="Print the version.")] = False,  # noqa: ARG001 - its callback does it
 ) -> None:
     """Watch every session, end it when policy says so, and prove that it ended."""
     context.obj = file = read_settings_file(config)

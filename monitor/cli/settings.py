@@ -7,11 +7,10 @@ the verb: `SESSION_MONITOR_WORKER_PROCESSES`.
 
 import functools
 import inspect
-import os
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -92,7 +91,7 @@ def takes_installation(verb: Callable[..., Any]) -> Callable[..., Any]:
 
     parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own] + added
     # Typer reads the signature and the annotations, each for itself; following __wrapped__ it would find the verb's own.
-    del wrapped.__wrapped__  # type: ignore[attr-defined]
+    del wrapped.__wrapped__
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
     return wrapped
@@ -123,8 +122,8 @@ def read_secret(name: str, value: str, file: str) -> str:
         raise InputError(f"--{name}-file {file} can't be read: {error}") from error
 
 
-class SettingsFile(NamedTuple):
-    """A TOML file: where it is, and what it says."""
+class SettingsFile(msgspec.Struct, frozen=True):
+    """A TOML file: where it is, and what it says. Without a path: none."""
 
     path: Path | None = None
     content: dict[str, Any] = {}
@@ -186,8 +185,3 @@ def _words(option: Any) -> set[str]:
     """What an option is called in a file: as on the command line, without the dashes."""
     return {option.name} | {one.removeprefix("--").replace("-", "_") for one in option.opts if one.startswith("--")}
 
-
-def environment_file() -> Path | None:
-    """The settings file that the environment names."""
-    named = os.environ.get(f"{PREFIX}_CONFIG")
-    return Path(named) if named else None

@@ -102,7 +102,11 @@ class KafkaAppender:
         producer, self._producer = self._producer, None
         await _close(producer, seconds)
         if self.failure is None and self._pending:
-            self._fail(InvariantError(f"{self._pending} records were not acknowledged when the appender was stopped."))
+            self._fail(
+                InvariantError(
+                    f"{self._pending} records were not acknowledged when the appender was stopped."
+                )
+            )
 
     @property
     def failed(self) -> bool:
@@ -141,7 +145,9 @@ class KafkaAppender:
         self._dirty.add(lane)
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._linger, self.flush) if self._linger else loop.call_soon(self.flush)
+            self._timer = (
+                loop.call_later(self._linger, self.flush) if self._linger else loop.call_soon(self.flush)
+            )
 
     def flush(self) -> None:
         """Hand what was taken to the network; a lane with a batch in flight follows up by itself."""
@@ -153,7 +159,9 @@ class KafkaAppender:
             return
         for lane in dirty:
             if lane not in self._pumps:
-                self._pumps[lane] = asyncio.create_task(self._pump(lane), name=f"append-{lane.topic}-{lane.partition}")
+                self._pumps[lane] = asyncio.create_task(
+                    self._pump(lane), name=f"append-{lane.topic}-{lane.partition}"
+                )
 
     def mark(self) -> int:
         """The position after everything taken so far."""
@@ -210,11 +218,15 @@ class KafkaAppender:
                 "The worker stops without committing and repeats."
             ) from error
         if answer is None or answer.offset < 0:
-            raise InvariantError(f"{lane.topic}[{lane.partition}]: the broker acknowledged a batch without its offset.")
+            raise InvariantError(
+                f"{lane.topic}[{lane.partition}]: the broker acknowledged a batch without its offset."
+            )
         count = lane.acknowledged()
         self._pending -= count
         timestamp = answer.timestamp if answer.timestamp_type == 1 else -1
-        appended = Appended(lane.topic, lane.partition, answer.offset, count, timestamp, sent_at, _monotonic())
+        appended = Appended(
+            lane.topic, lane.partition, answer.offset, count, timestamp, sent_at, _monotonic()
+        )
         for observer in self._observers:
             observer(appended)
         self._wake()
@@ -228,7 +240,8 @@ class KafkaAppender:
             await _close(fresh, 1.0)
             return
         self._producer = fresh
-        task = asyncio.create_task(_close(used, 60.0), name="append-retire")  # it first sends what it has in flight
+        # The old one first sends what it has in flight.
+        task = asyncio.create_task(_close(used, 60.0), name="append-retire")
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
 

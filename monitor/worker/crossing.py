@@ -15,7 +15,9 @@ T = TypeVar("T")
 class Crossing(Generic[T]):
     """One call on its way: made on the main loop, run on another. Both ends touch only their own loop."""
 
-    def __init__(self, there: asyncio.AbstractEventLoop, call: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> None:
+    def __init__(
+        self, there: asyncio.AbstractEventLoop, call: Callable[..., Coroutine[Any, Any, T]], *args: Any
+    ) -> None:
         """Begin `call(*args)` on the loop `there`; calls keep their order. RuntimeError where that loop is closed."""
         self._here = asyncio.get_running_loop()
         self._there = there
@@ -61,6 +63,8 @@ class Crossing(Generic[T]):
             self.answer.set_result(task.result())
 
 
-async def across(there: asyncio.AbstractEventLoop, call: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+async def across(
+    there: asyncio.AbstractEventLoop, call: Callable[..., Coroutine[Any, Any, T]], *args: Any
+) -> T:
     """`await call(*args)` on another thread's loop."""
     return await Crossing(there, call, *args).wait()

@@ -55,7 +55,9 @@ def require_compiled() -> None:
     """
     absent = []
     if default_records.DefaultRecordBatch is default_records._DefaultRecordBatchPy:  # noqa: SLF001
-        absent.append("aiokafka's record parser (unset AIOKAFKA_NO_EXTENSIONS; install aiokafka from its wheel)")
+        absent.append(
+            "aiokafka's record parser (unset AIOKAFKA_NO_EXTENSIONS; install aiokafka from its wheel)"
+        )
     if getattr(faust.streams, "_CStreamIterator", None) is None:
         absent.append("Faust's stream iterator (unset NO_CYTHON; install faust-streaming from its wheel)")
     if absent:
@@ -166,7 +168,9 @@ class Engine:
         async with contextlib.AsyncExitStack() as stack:
             if signals:
                 stack.enter_context(self._signals())
-            appender = KafkaAppender(self.settings.connection, request_timeout_ms=self.settings.request_timeout_ms)
+            appender = KafkaAppender(
+                self.settings.connection, request_timeout_ms=self.settings.request_timeout_ms
+            )
             reader = KafkaReader(self.settings.connection)
             await appender.start()
             stack.push_async_callback(appender.stop)
@@ -175,7 +179,9 @@ class Engine:
             app = self.app = build(self.settings, custody)
             consumer: Any = app.consumer
             self.offsets = GroupOffsets(consumer)
-            self.owner = custody.owner = await self._factory(Ports(appender, reader, self.offsets, custody.fail))
+            self.owner = custody.owner = await self._factory(
+                Ports(appender, reader, self.offsets, custody.fail)
+            )
             failed = getattr(self.owner, "failed", None)
             if isinstance(failed, asyncio.Future):
                 failed.add_done_callback(partial(_pass_on, custody))

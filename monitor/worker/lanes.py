@@ -28,7 +28,12 @@ class Builder(Protocol):
     """aiokafka's BatchBuilder: `append` answers None when the batch is full; the first record always fits."""
 
     def append(
-        self, *, timestamp: int | None, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+        self,
+        *,
+        timestamp: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
     ) -> object | None:
         """Add a record."""
 
@@ -60,8 +65,8 @@ class Lane:
         most = self.largest or len(waiting)
         while waiting and len(flight) < most:
             item = waiting[0]
-            headers = item.headers
-            if append(timestamp=None, key=item.key, value=item.value, headers=headers if type(headers) is list else [*headers]) is None:
+            headers = item.headers if type(item.headers) is list else [*item.headers]
+            if append(timestamp=None, key=item.key, value=item.value, headers=headers) is None:
                 break
             flight.append(waiting.popleft())
         return len(flight)

@@ -83,7 +83,9 @@ class KafkaReader:
                     if records:
                         yield records
                 elif (highwater := consumer.highwater(tp)) is not None and highwater < end:
-                    raise InvariantError(f"{topic}[{partition}] ends at {highwater}, before {end}: the log was cut off.")
+                    raise InvariantError(
+                        f"{topic}[{partition}] ends at {highwater}, before {end}: the log was cut off."
+                    )
                 elif consumer.last_poll_timestamp(tp) != polled_at:
                     empty += 1
                     if empty >= EMPTY_FETCHES:
@@ -124,7 +126,9 @@ class KafkaReader:
                     f"{tp.topic}[{tp.partition}] ends at {end}, but offset {position} is wanted: the log was cut off."
                 ) from None
             if position < begin:  # retention went past us
-                log.warning("read_start_trimmed", extra={"topic": tp.topic, "partition": tp.partition, "begin": begin})
+                log.warning(
+                    "read_start_trimmed", extra={"topic": tp.topic, "partition": tp.partition, "begin": begin}
+                )
                 consumer.seek(tp, begin)
             return []
         records: list[Any] = fetched.get(tp, [])
@@ -150,5 +154,7 @@ async def _bounds(consumer: AIOKafkaConsumer, tp: TopicPartition) -> tuple[int, 
             "`session-monitor topics apply` creates what is missing."
         ) from error
     except KafkaError as error:
-        raise AbsenceError(f"{tp.topic}[{tp.partition}]: the broker did not give its offsets: {error!r}") from error
+        raise AbsenceError(
+            f"{tp.topic}[{tp.partition}]: the broker did not give its offsets: {error!r}"
+        ) from error
     return begin[tp], end[tp]

@@ -78,7 +78,9 @@ class OwnerRecovery(Recovery):
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
         app.on_rebalance_end()
-        log.info("delivery_begun", extra={"starts": {str(key): value for key, value in sorted(starts.items())}})
+        log.info(
+            "delivery_begun", extra={"starts": {str(key): value for key, value in sorted(starts.items())}}
+        )
 
     # Faust's background tasks that read the changelog, and the statistics about it, have nothing to do.
     @Service.task

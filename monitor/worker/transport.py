@@ -133,7 +133,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await asyncio.wait({stopping}, timeout=self.settings.stop_timeout / 2)
         stopping.cancel()
         # Also where aiokafka's own cancellations come out of its stop, the connections are closed.
-        ends: list[Any] = await asyncio.gather(stopping, consumer._client.close(), return_exceptions=True)  # noqa: SLF001
+        closing = consumer._client.close()  # noqa: SLF001
+        ends: Any = await asyncio.gather(stopping, closing, return_exceptions=True)
         if isinstance(ends[0], BaseException):
             log.warning("group_not_left", extra={"error": repr(ends[0])})
 
@@ -265,7 +266,12 @@ class Consumer(driver.Consumer):
     async def _fetch(self) -> Fetched:
         try:
             return await self._thread.in_thread(self._thread.fetch_in_thread, 1.0)
-        except (OffsetOutOfRangeError, NoOffsetForPartitionError, RecordTooLargeError, CorruptRecordException) as error:
+        except (
+            OffsetOutOfRangeError,
+            NoOffsetForPartitionError,
+            RecordTooLargeError,
+            CorruptRecordException,
+        ) as error:
             await self._examine(error)
             return {}
 
@@ -319,7 +325,9 @@ class Consumer(driver.Consumer):
 
     async def begin(self, starts: dict[int, int]) -> None:
         """Deliver each partition from its offset on."""
-        runs = {partition: (self.delivery.open(partition, offset), offset) for partition, offset in starts.items()}
+        runs = {
+            partition: (self.delivery.open(partition, offset), offset) for partition, offset in starts.items()
+        }
         await self._thread.in_thread(self._thread.begin_in_thread, self.topic, runs)
 
     # --- rebalance ---------------------------------------------------------------------------------------

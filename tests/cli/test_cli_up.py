@@ -1,6 +1,7 @@
 """The parts of `up` that need no broker: ending, feed, hints, and what it says when something is wrong."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,18 +9,20 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import msgspec
 import pytest
+import typer
 
 from monitor.broker.connection import Connection
 from monitor.cli.ending import Ending, Interrupted
 from monitor.cli.feed import Feed
 from monitor.cli.gathered import Gathered
+from monitor.cli.program import program
 from monitor.cli.up import STARTER, hints, importable
 from monitor.core.errors import InputError
 from monitor.observe.views import LimitView, Matches, PartitionList, PartitionView, SessionPage, SessionRow
 from monitor.policy import compile_policy
 from monitor.policy.check import check
+from monitor.wire.codec import encode
 from monitor.wire.commands import encode_watermark
 from monitor.wire.times import Instant
 from monitor.wire.topics import Topics
@@ -75,9 +78,10 @@ def api():
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
+            metered = self.path == "/metrics"
+            body = metrics.encode() if metered else encode(answers[self.path])
             given = self.headers.get("Authorization")
-            body = metrics.encode() if self.path == "/metrics" else msgspec.json.encode(answers[self.path])
-            self.send_response(200 if given == f"Bearer {TOKEN}" else 401)
+            self.send_response(200 if given == (None if metered else f"Bearer {TOKEN}") else 401)
             self.end_headers()
             self.wfile.write(body)
 
@@ -136,10 +140,23 @@ def test_the_policy_without_a_file_is_the_seed_guidance_and_sound():
     assert not [finding for finding in check(policy, NOW) if finding.severity == "error"]
 
 
-def test_hints_name_the_broker_to_talk_to():
+def test_hints_name_the_broker_and_fit_into_100_columns():
     told = hints("127.0.0.1:19092")
-    assert all("--bootstrap-servers 127.0.0.1:19092" in hint for hint in told)
-    assert "--reason" in told[-1]
+    assert told[0].endswith("export SESSION_MONITOR_BOOTSTRAP_SERVERS=127.0.0.1:19092")
+    assert all(len(hint) <= 100 for hint in told)
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+def test_what_the_hints_name_exists_as_it_is_written(number):
+    words = shlex.split(hints("127.0.0.1:1")[number].split(":", 1)[1])
+    given = words[words.index("monitor" if "-m" in words else "session-monitor") + 1 :]
+    verbs = [word for word in given[:2] if not word.startswith("-")]
+    group = typer.main.get_command(program)
+    for verb in verbs:
+        command = group.get_command(typer.Context(group), verb)
+        group = command if hasattr(command, "get_command") else group
+    known = {name for option in command.params for name in option.opts}
+    assert {word for word in given if word.startswith("--")} <= known
 
 
 def test_children_find_the_package_from_any_directory(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ made as small as it gets and told in the error, with the seed: `PROPERTY_SEED=<s
 
 import os
 import secrets
+from functools import cache
 from itertools import pairwise
 
 import orjson
@@ -15,8 +16,10 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
 from monitor.core.commands import Command, strength
+from monitor.policy import compile_policy
 from monitor.testing import Driver
-from monitor.testing.strategies import control_json, histories, policy_text, record_json
+from monitor.testing.rendering import control_json, policy_text, record_json
+from monitor.testing.strategies import histories, weave
 from tests.model.histories import CORPUS, tell
 from tests.model.naive import decide
 from tests.model.smallest import smallest
@@ -27,7 +30,16 @@ DAY = 86_400_000
 TOLD = {"session.attributes_changed", "session.warned"}  # of these the model knows nothing
 LIMITS = ("idle_timeout", "absolute_timeout")
 
+WOVEN = st.integers(0, (1 << 63) - 1).map(weave)  # as `histories()`, but a hundred times as fast
+
 pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _policies_are_compiled_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monitor.testing.driver.compile_policy", cache(compile_policy))
+        yield
 
 
 def examples(count):
@@ -171,9 +183,15 @@ def test_engine_decides_each_clause_as_the_model(history, decisions):
     assert len(Run(history).whole().orders) == len(decisions)
 
 
-@examples(2000)
-@given(histories())
+@examples(3000)
+@given(WOVEN)
 def test_engine_decides_as_the_model(history):
+    hold(decides_as_the_model, history)
+
+
+@examples(100)
+@given(histories())
+def test_engine_decides_as_the_model_on_drawn_histories(history):
     hold(decides_as_the_model, history)
 
 
@@ -187,8 +205,8 @@ def decides_alike_in_one_fetch(history):
     assert fast.driver.watermark == slow.driver.watermark
 
 
-@examples(300)
-@given(histories())
+@examples(1000)
+@given(WOVEN)
 def test_engine_decides_alike_whether_records_come_one_by_one_or_in_one_fetch(history):
     hold(decides_alike_in_one_fetch, history)
 
@@ -248,8 +266,8 @@ ACTS = st.sampled_from(("checkpoint", "checkpoint", "die", "write ahead and die"
 DISTURBANCES = st.lists(st.tuples(st.integers(0, 60), ACTS), min_size=1, max_size=6)
 
 
-@examples(700)
-@given(histories(), DISTURBANCES)
+@examples(2000)
+@given(WOVEN, DISTURBANCES)
 def test_kill_and_restore_change_nothing(history, disturbances):
     log = history["log"][:]
     for place, act in disturbances:
@@ -274,8 +292,8 @@ def replays_alike(history, every):
         assert whole_of(run.driver, exact) == expected
 
 
-@examples(200)
-@given(histories(longest=30), st.sampled_from((5, 1, 3, 10)))
+@examples(500)
+@given(WOVEN, st.sampled_from((5, 1, 3, 10)))
 def test_replay_from_any_committed_offset_decides_alike(history, every):
     hold(replays_alike, history, every)
 
@@ -394,15 +412,15 @@ def without_activity_nothing_lasts_longer(history):
             assert reached < max(session.start + loosest, begun + lateness), "I3: outlived every policy"
 
 
-@examples(500)
-@given(histories())
+@examples(1500)
+@given(WOVEN)
 def test_invariants_hold_by_themselves(history):
     hold(has_one_id_for_one_decision, history)
     hold(has_honest_watermarks, history)
     hold(expires_no_innocent, history)
 
 
-@examples(250)
-@given(histories(longest=40))
+@examples(1000)
+@given(WOVEN)
 def test_absolute_is_absolute(history):
     hold(without_activity_nothing_lasts_longer, history)

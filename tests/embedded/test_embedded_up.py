@@ -197,7 +197,7 @@ def test_in_a_terminal_it_shows_the_live_view_and_gives_the_screen_back(tmp_path
     command = [sys.executable, "-m", "monitor", "up", "--demo"]
     process = subprocess.Popen(
         command, env=environ, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=tmp_path,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no thread of ours holds a lock here
     )  # fmt: skip
     os.close(slave)
     try:
@@ -237,6 +237,7 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(up, tmp_path):
         one = up("--no-view", "--port", str(port))
         assert one.process.wait(20) == 1
     assert str(port) in one.until(str(port), 30)
+    assert len(one.said) == 1
     assert one.files() == []
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -18,7 +18,8 @@ from monitor.worker.reader import KafkaReader
 WORLDS = [
     pytest.param("embedded", marks=[pytest.mark.embedded]),
     pytest.param(
-        "apache", marks=[pytest.mark.kafka, pytest.mark.skipif(not runnable(), reason="no Java or no Kafka jars")]
+        "apache",
+        marks=[pytest.mark.kafka, pytest.mark.skipif(not runnable(), reason="no Java or no Kafka jars")],
     ),
 ]
 _numbers = count()
@@ -31,8 +32,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 @pytest.fixture
-async def topic(world: World) -> AsyncIterator[str]:
-    yield await make_topic(world.address, f"append-{os.getpid()}-{next(_numbers)}", 2)
+async def topic(world: World) -> str:
+    return await make_topic(world.address, f"append-{os.getpid()}-{next(_numbers)}", 2)
 
 
 async def written(world: World, topic: str, partition: int) -> list[Any]:
@@ -96,7 +97,8 @@ async def test_a_single_record_leaves_at_once(world: World, topic: str) -> None:
             one.append(topic, 0, b"k", b"v")
             await one.settled(one.mark())
             took.append(time.perf_counter() - began)
-    assert sorted(took)[30] < 0.025  # 2 to 5 ms on an idle machine; the bound only tells a linger or a timer apart
+    # 2 to 5 ms on an idle machine; the bound only tells a linger or a timer apart.
+    assert sorted(took)[30] < 0.025
 
 
 async def test_a_refused_record_gives_way_to_its_smaller_form_in_its_place(world: World) -> None:

@@ -18,7 +18,8 @@ from monitor.worker.reader import KafkaReader
 WORLDS = [
     pytest.param("embedded", marks=[pytest.mark.embedded]),
     pytest.param(
-        "apache", marks=[pytest.mark.kafka, pytest.mark.skipif(not runnable(), reason="no Java or no Kafka jars")]
+        "apache",
+        marks=[pytest.mark.kafka, pytest.mark.skipif(not runnable(), reason="no Java or no Kafka jars")],
     ),
 ]
 _numbers = count()
@@ -31,8 +32,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 @pytest.fixture
-async def topic(world: World) -> AsyncIterator[str]:
-    yield await make_topic(world.address, f"read-{os.getpid()}-{next(_numbers)}")
+async def topic(world: World) -> str:
+    return await make_topic(world.address, f"read-{os.getpid()}-{next(_numbers)}")
 
 
 @pytest.fixture
@@ -85,7 +86,9 @@ async def test_a_trimmed_start_is_taken_as_it_is(world: World, topic: str, reade
     assert await offsets(reader, topic, 0, 0, 100) == list(range(60, 100))
 
 
-async def test_an_end_made_of_control_records_is_an_end(world: World, topic: str, reader: KafkaReader) -> None:
+async def test_an_end_made_of_control_records_is_an_end(
+    world: World, topic: str, reader: KafkaReader
+) -> None:
     producer = AIOKafkaProducer(**world.address.aiokafka(), transactional_id=f"t-{topic}")
     await producer.start()
     try:
@@ -100,7 +103,9 @@ async def test_an_end_made_of_control_records_is_an_end(world: World, topic: str
 
 
 @pytest.mark.slow
-async def test_holes_of_compaction_before_the_end_do_not_hold_it_up(world: World, reader: KafkaReader) -> None:
+async def test_holes_of_compaction_before_the_end_do_not_hold_it_up(
+    world: World, reader: KafkaReader
+) -> None:
     topic = await make_topic(
         world.address, f"compact-{next(_numbers)}", 1, cleanup_policy="compact", segment_ms="200",
         min_cleanable_dirty_ratio="0.01", delete_retention_ms="0", min_compaction_lag_ms="0",
@@ -137,7 +142,9 @@ async def test_following_goes_on_with_what_comes(world: World, topic: str, reade
     await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_a_start_behind_the_end_is_a_topic_made_anew(world: World, topic: str, reader: KafkaReader) -> None:
+async def test_a_start_behind_the_end_is_a_topic_made_anew(
+    world: World, topic: str, reader: KafkaReader
+) -> None:
     await fill(world.address, topic, 40)
     with pytest.raises(InvariantError, match="ends at 10, but is to be read from 500"):
         await offsets(reader, topic, 0, 500, 600)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ WORLDS = [
         marks=[
             pytest.mark.kafka,
             pytest.mark.xdist_group("apache-shell"),
-            pytest.mark.skipif(not runnable(), reason="no Java, or neither Kafka's jars nor Maven to fetch them"),
+            pytest.mark.skipif(
+                not runnable(), reason="no Java, or neither Kafka's jars nor Maven to fetch them"
+            ),
         ],
     ),
 ]
@@ -39,8 +41,8 @@ def broker(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 @pytest.fixture
-async def topic(broker: World) -> AsyncIterator[str]:
-    yield await make_topic(broker.address, f"events-{os.getpid()}-{next(_numbers)}")
+async def topic(broker: World) -> str:
+    return await make_topic(broker.address, f"events-{os.getpid()}-{next(_numbers)}")
 
 
 def contiguous(offsets: list[int]) -> bool:
@@ -59,7 +61,9 @@ async def committed(address: Connection, group: str, topic: str, partitions: int
         await admin.close()
 
 
-async def test_every_record_comes_once_and_the_last_checkpoint_is_committed(broker: World, topic: str) -> None:
+async def test_every_record_comes_once_and_the_last_checkpoint_is_committed(
+    broker: World, topic: str
+) -> None:
     await fill(broker.address, topic, 4000)
     async with Worker(broker.address, topic, f"g-{topic}") as worker:
         await until(lambda: worker.own.count == 4000)
@@ -118,7 +122,9 @@ async def test_a_paused_partition_stays_still_and_goes_on_where_it_stopped(broke
         assert own.got[1] == list(range(1100))
 
 
-async def test_a_start_that_the_broker_does_not_hold_halts_that_partition_alone(broker: World, topic: str) -> None:
+async def test_a_start_that_the_broker_does_not_hold_halts_that_partition_alone(
+    broker: World, topic: str
+) -> None:
     await fill(broker.address, topic, 400)
     async with Worker(
         broker.address, topic, f"g-{topic}", prepare=lambda owner: owner.starts.update({2: 5000})
@@ -134,7 +140,9 @@ async def test_a_start_that_the_broker_does_not_hold_halts_that_partition_alone(
         assert not worker.done
 
 
-async def test_the_first_error_of_the_owner_ends_the_worker_without_a_commit(broker: World, topic: str) -> None:
+async def test_the_first_error_of_the_owner_ends_the_worker_without_a_commit(
+    broker: World, topic: str
+) -> None:
     await fill(broker.address, topic, 400)
 
     def prepare(owner: RecordingOwner) -> None:
@@ -213,7 +221,9 @@ async def test_workers_join_and_leave_without_gap_or_overlap(broker: World, topi
     for _, name, what, about in sorted(diary, key=lambda entry: entry[0]):
         if what == "assigning":
             for partition in about:
-                assert partition not in held, f"{name} takes {partition} before {held.get(partition)} has let go"
+                assert partition not in held, (
+                    f"{name} takes {partition} before {held.get(partition)} has let go"
+                )
                 held[partition] = name
         elif what in {"revoked", "lost", "stop"}:
             for partition in about:
@@ -240,7 +250,9 @@ async def test_a_rebalance_during_recovery_ends_it(broker: World, topic: str) ->
 
 
 @pytest.mark.slow
-async def test_a_recovery_longer_than_the_session_timeout_keeps_the_membership(broker: World, topic: str) -> None:
+async def test_a_recovery_longer_than_the_session_timeout_keeps_the_membership(
+    broker: World, topic: str
+) -> None:
     await fill(broker.address, topic, 40)
     async with Worker(
         broker.address, topic, f"g-{topic}", prepare=lambda owner: setattr(owner, "slow_assigned", 9.0)

@@ -30,9 +30,14 @@ async def main() -> None:
         return DiaryOwner(ports, "process", [], topic)
 
     settings = EngineSettings(
-        app_id=group, topic=topic, connection=Connection(bootstrap_servers=bootstrap), session_timeout_ms=6000, heartbeat_ms=500
+        app_id=group,
+        topic=topic,
+        connection=Connection(bootstrap_servers=bootstrap),
+        session_timeout_ms=6000,
+        heartbeat_ms=500,
     )
     await Engine(settings, factory).run()
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -49,7 +49,9 @@ def world_of(kind: str) -> Iterator[World]:
 
 
 async def make_topic(address: Connection, name: str, partitions: int = 4, **config: str) -> str:
-    settings = {"message.timestamp.type": "LogAppendTime"} | {k.replace("_", "."): v for k, v in config.items()}
+    settings = {"message.timestamp.type": "LogAppendTime"} | {
+        k.replace("_", "."): v for k, v in config.items()
+    }
     admin = AIOKafkaAdminClient(**address.aiokafka())
     await admin.start()
     try:
@@ -178,15 +180,17 @@ class Worker:
             return self.owner
 
         options = {"session_timeout_ms": 6000, "heartbeat_ms": 500, "fetch_wait_ms": 200} | settings
-        self.engine = Engine(EngineSettings(app_id=group, topic=topic, connection=address, **options), factory)
+        self.engine = Engine(
+            EngineSettings(app_id=group, topic=topic, connection=address, **options), factory
+        )
         self.task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "Worker":
+    async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self.engine.run(signals=False))
         await until(lambda: self.owner is not None or self.done)
         return self
 
-    async def __aexit__(self, kind: Any, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.engine.stop()
         assert self.task is not None
         result = (await asyncio.gather(self.task, return_exceptions=True))[0]

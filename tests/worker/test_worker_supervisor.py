@@ -81,6 +81,15 @@ async def test_children_run_and_end_when_told(nest):
     assert not any(map(psutil.pid_exists, pids))
 
 
+async def test_a_terminals_ctrl_c_reaches_the_parent_alone(nest):
+    supervisor = Supervisor([nest.command()], QUICK)
+    running = asyncio.create_task(supervisor.run())
+    (pid,) = await nest.until("started", 1)
+    assert os.getsid(pid) == pid
+    supervisor.stop()
+    assert await running == 0
+
+
 async def test_a_signal_to_the_parent_is_forwarded(nest):
     running = asyncio.create_task(Supervisor([nest.command()], QUICK).run())
     await nest.until("started", 1)

@@ -102,7 +102,9 @@ async def test_lost_partitions_are_never_checkpointed(owner: Owner, custody: Cus
     assert owner.calls == [("assigned", [2]), ("lost", [2])]
 
 
-async def test_a_group_that_moved_on_during_the_checkpoint_makes_them_lost(owner: Owner, custody: Custody) -> None:
+async def test_a_group_that_moved_on_during_the_checkpoint_makes_them_lost(
+    owner: Owner, custody: Custody
+) -> None:
     await custody.take_over([2])
     owner.errors["revoked"] = GroupMovedOnError("too late")
     await custody.give_up(lost=False)
