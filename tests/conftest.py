@@ -38,7 +38,9 @@ def pytest_runtest_makereport(item, call):
         missing = sorted(REQUIRED & {mark.name for mark in item.iter_markers()})
         if missing:
             report.outcome = "failed"
-            report.longrepr = f"{', '.join(missing)} is required here (SESSION_MONITOR_REQUIRE), but: {report.longrepr}"
+            report.longrepr = (
+                f"{', '.join(missing)} is required here (SESSION_MONITOR_REQUIRE), but: {report.longrepr}"
+            )
     return report
 
 
@@ -166,7 +168,11 @@ def _docker_fault() -> str | None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", asked], capture_output=True, text=True, timeout=60, check=False
     )
-    return f"no Docker engine ({(done.stderr.strip().splitlines() or ['?'])[-1][:120]})" if done.returncode else None
+    return (
+        f"no Docker engine ({(done.stderr.strip().splitlines() or ['?'])[-1][:120]})"
+        if done.returncode
+        else None
+    )
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,9 @@ def apply_topics(connection: Connection, topics: Topics, replication: int = _BRO
 def verify_topics(connection: Connection, topics: Topics) -> list[Finding]:
     """What is not as it has to be, in the order of the catalogue. Raises AbsenceError where no broker can be asked."""
     with administrator(connection) as admin:
-        described = {one["name"]: one for one in admin.describe_topics([topic.name for topic in topics.all()])}
+        described = {
+            one["name"]: one for one in admin.describe_topics([topic.name for topic in topics.all()])
+        }
         there = [topic for topic in topics.all() if described.get(topic.name, {}).get("partitions")]
         configs = _configs(admin, there)
     findings = []
@@ -84,7 +86,9 @@ def verify_topics(connection: Connection, topics: Topics) -> list[Finding]:
     return findings
 
 
-def _compare(topic: Topic, partitions: int, configs: dict[str, str] | str, connection: Connection) -> list[Finding]:
+def _compare(
+    topic: Topic, partitions: int, configs: dict[str, str] | str, connection: Connection
+) -> list[Finding]:
     """`configs` is text where the broker did not tell: the reason."""
     findings = []
     if partitions != topic.partitions:
@@ -97,12 +101,21 @@ def _compare(topic: Topic, partitions: int, configs: dict[str, str] | str, conne
         findings.append(Finding(Kind.FAULT, topic.name, what, advice))
     if isinstance(configs, str):
         what = f"its settings can't be read: {configs}"
-        return [*findings, Finding(Kind.UNKNOWN, topic.name, what, "check them by hand: session-monitor topics show prints them")]
+        return [
+            *findings,
+            Finding(
+                Kind.UNKNOWN, topic.name, what, "check them by hand: session-monitor topics show prints them"
+            ),
+        ]
     for fault in topic.faults(topic.partitions, configs):
         what = fault.removeprefix(f"{topic.name}: ")
         setting = what.split(" ", 1)[0]
         if setting not in configs:
-            findings.append(Finding(Kind.UNKNOWN, topic.name, f"the broker does not tell its {setting}", "check it by hand"))
+            findings.append(
+                Finding(
+                    Kind.UNKNOWN, topic.name, f"the broker does not tell its {setting}", "check it by hand"
+                )
+            )
             continue
         change = (
             f"kafka-configs.sh --bootstrap-server {connection.bootstrap_servers} --alter --entity-type topics"
@@ -118,7 +131,9 @@ def _configs(admin: KafkaAdminClient, topics: list[Topic]) -> dict[str, dict[str
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics]
     try:
-        told: dict[str, dict[str, Any]] = admin.describe_configs(resources, config_filter="all").get("topic", {})
+        told: dict[str, dict[str, Any]] = admin.describe_configs(resources, config_filter="all").get(
+            "topic", {}
+        )
     except KafkaError as error:
         return {topic.name: explain(error) for topic in topics}
     found: dict[str, dict[str, str] | str] = {}
@@ -145,5 +160,7 @@ def _wait_until_led(admin: KafkaAdminClient, topics: list[Topic]) -> None:
         if not waiting:
             return
         if time.monotonic() > deadline:
-            raise AbsenceError(f"topics were made but have no leaders after {_VISIBLE_SECONDS:.0f} s: {', '.join(waiting)}")
+            raise AbsenceError(
+                f"topics were made but have no leaders after {_VISIBLE_SECONDS:.0f} s: {', '.join(waiting)}"
+            )
         time.sleep(0.02)

@@ -105,7 +105,9 @@ class ApacheKafka(Stopping):
     def _prepare(self) -> None:
         self._scratch = Scratch("kafka")
         self._port = self._wanted or free_port()
-        lines = (f"{name}={value}" for name, value in (self._properties(free_port()) | self._settings).items())
+        lines = (
+            f"{name}={value}" for name, value in (self._properties(free_port()) | self._settings).items()
+        )
         properties = self._scratch.path / "server.properties"
         properties.write_text("\n".join(lines) + "\n")
         # Kafka wants 16 bytes in URL-safe base64, not beginning with a dash.
@@ -114,10 +116,13 @@ class ApacheKafka(Stopping):
             java(), *_QUICK, "-cp", f"{libraries()}/*", "kafka.tools.StorageTool",
             "format", "-t", cluster, "-c", str(properties),
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=self._start_timeout)  # noqa: S603
+        wait = self._start_timeout
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=wait)  # noqa: S603
         if done.returncode:
             self.stop()
-            raise AbsenceError(f"Apache Kafka {VERSION} can't format its storage: {(done.stderr or done.stdout).strip()[-1000:]}")
+            raise AbsenceError(
+                f"Apache Kafka {VERSION} can't format its storage: {(done.stderr or done.stdout).strip()[-1000:]}"
+            )
 
     def _launch(self) -> bool:
         if self._scratch is None:

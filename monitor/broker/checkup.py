@@ -70,12 +70,21 @@ def _inside(connection: Connection, topics: Topics) -> Iterator[Check]:
     single = [name for name in there if len(described[name]["partitions"][0]["replica_nodes"]) == 1]
     if single:
         what = f"{len(single)} topics are kept by one broker only"
-        yield Check(Grade.NOTE, "replication", what, "in production: 3 brokers, topics apply --replication-factor 3, min.insync.replicas 2")
-    leaderless = [name for name in there if any(part["leader_id"] < 0 for part in described[name]["partitions"])]
+        yield Check(
+            Grade.NOTE,
+            "replication",
+            what,
+            "in production: 3 brokers, topics apply --replication-factor 3, min.insync.replicas 2",
+        )
+    leaderless = [
+        name for name in there if any(part["leader_id"] < 0 for part in described[name]["partitions"])
+    ]
     if leaderless:
         what = f"partitions without a leader: {', '.join(leaderless)}"
         yield Check(Grade.FAILURE, "replication", what, "bring the missing brokers back")
-    yield _clock(connection, topics, append_times=not any(one.topic == topics.access_events.name for one in findings))
+    yield _clock(
+        connection, topics, append_times=not any(one.topic == topics.access_events.name for one in findings)
+    )
 
 
 def _clock(connection: Connection, topics: Topics, *, append_times: bool) -> Check:
@@ -85,11 +94,18 @@ def _clock(connection: Connection, topics: Topics, *, append_times: bool) -> Che
             skew = _measured(connection, topics)
         except (AbsenceError, KafkaError) as error:
             advice = "start a worker, whose ticks tell, and ask again; or allow this user to make topics"
-            return Check(Grade.NOTE, "clock", f"the broker's clock can't be read: no traffic, and {error}", advice)
+            return Check(
+                Grade.NOTE, "clock", f"the broker's clock can't be read: no traffic, and {error}", advice
+            )
     if abs(skew) <= MOST_SKEW:
         return Check(Grade.OK, "clock", f"the broker's is {skew:+d} ms from this host's")
     what = f"the broker's is {abs(skew) / 1000:.1f} s {'ahead of' if skew > 0 else 'behind'} this host's"
-    return Check(Grade.FAILURE, "clock", what, "set both by NTP: re-authentications and deadlines are judged by the broker's")
+    return Check(
+        Grade.FAILURE,
+        "clock",
+        what,
+        "set both by NTP: re-authentications and deadlines are judged by the broker's",
+    )
 
 
 def _seen(connection: Connection, topics: Topics) -> Millis | None:
@@ -108,7 +124,11 @@ def _measured(connection: Connection, topics: Topics) -> Millis:
     """From a record of our own, on a topic that is gone afterwards: none of the real ones may carry it."""
     name = f"{topics.prefix}doctor-{uuid.uuid4().hex[:8]}"
     with administrator(connection) as admin:
-        wanted = {"num_partitions": 1, "replication_factor": -1, "configs": {"message.timestamp.type": "LogAppendTime"}}
+        wanted = {
+            "num_partitions": 1,
+            "replication_factor": -1,
+            "configs": {"message.timestamp.type": "LogAppendTime"},
+        }
         admin.create_topics({name: wanted}, wait_for_metadata=True)
         try:
             with producer(connection) as client:

@@ -1,5 +1,6 @@
 """Kafka clients that fail in words one can act on, and leave nothing open."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -10,6 +11,7 @@ from kafka.errors import (
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    SaslAuthenticationFailedError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
@@ -34,14 +36,20 @@ def administrator(connection: Connection) -> Iterator[KafkaAdminClient]:
 @contextmanager
 def consumer(connection: Connection, **settings: Any) -> Iterator[KafkaConsumer]:
     """Read, without a group. Raises AbsenceError, also for what goes wrong inside the block."""
-    with _client(connection, KafkaConsumer, allow_auto_create_topics=False, enable_auto_commit=False, **settings) as client:
+    with _client(
+        connection, KafkaConsumer, allow_auto_create_topics=False, enable_auto_commit=False, **settings
+    ) as client:
         yield client
 
 
 @contextmanager
 def producer(connection: Connection) -> Iterator[KafkaProducer]:
     """Write a few records, each to be waited for. Raises AbsenceError, also for what goes wrong inside the block."""
-    wait = {"max_block_ms": BOOTSTRAP_WAIT, "delivery_timeout_ms": 2 * REQUEST_WAIT, "allow_auto_create_topics": False}
+    wait = {
+        "max_block_ms": BOOTSTRAP_WAIT,
+        "delivery_timeout_ms": 2 * REQUEST_WAIT,
+        "allow_auto_create_topics": False,
+    }
     with _client(connection, KafkaProducer, acks="all", enable_idempotence=True, **wait) as client:
         yield client
 
@@ -50,16 +58,49 @@ def producer(connection: Connection) -> Iterator[KafkaProducer]:
 def _client(connection: Connection, kind: Any, **settings: Any) -> Iterator[Any]:
     require_broker(connection)
     try:
-        client = kind(
-            **connection.kafka_python(), client_id=CLIENT_ID, bootstrap_timeout_ms=BOOTSTRAP_WAIT,
-            request_timeout_ms=REQUEST_WAIT, **settings,
-        )  # fmt: skip
+        with _overheard() as heard:
+            try:
+                client = kind(
+                    **connection.kafka_python(),
+                    client_id=CLIENT_ID,
+                    bootstrap_timeout_ms=BOOTSTRAP_WAIT,
+                    request_timeout_ms=REQUEST_WAIT,
+                    **settings,
+                )
+            except KafkaTimeoutError as error:
+                raise heard.refusal or error from error
         try:
             yield client
         finally:
             client.close()
     except KafkaError as error:
         raise AbsenceError(f"{connection.bootstrap_servers}: {explain(error)}") from error
+
+
+class _Listener(logging.Handler):
+    """Remembers why the broker did not let us in."""
+
+    refusal: SaslAuthenticationFailedError | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first refusal."""
+        if self.refusal is None:
+            refusals = (one for one in record.args or () if isinstance(one, SaslAuthenticationFailedError))
+            self.refusal = next(refusals, None)
+
+
+@contextmanager
+def _overheard() -> Iterator[_Listener]:
+    """Listen to the client while it connects: of a refused login it only says that time ran out."""
+    log, listener = logging.getLogger("kafka.net"), _Listener()
+    propagated = log.propagate
+    log.addHandler(listener)
+    log.propagate = False  # it says the same dozens of times
+    try:
+        yield listener
+    finally:
+        log.propagate = propagated
+        log.removeHandler(listener)
 
 
 def absent(connection: Connection, topic: str) -> AbsenceError:
@@ -76,8 +117,10 @@ def explain(error: KafkaError) -> str:
         return f"a topic is not there ({said}): run session-monitor topics apply, or check --topic-prefix"
     if isinstance(error, TopicAuthorizationFailedError | AuthorizationError):
         return f"the broker does not let us ({said}): check the ACLs of this user"
-    if "authentication" in type(error).__name__.lower():
-        return f"the broker does not know us ({said}): check --sasl-username, the password and --sasl-mechanism"
+    if isinstance(error, SaslAuthenticationFailedError):
+        return (
+            f"the broker does not know us ({said}): check --sasl-username, the password and --sasl-mechanism"
+        )
     if isinstance(error, KafkaTimeoutError | KafkaConnectionError):
         return (
             f"the broker was found but did not serve in time ({said}): check that the addresses it advertises"

@@ -23,7 +23,11 @@ class StoredControl(msgspec.Struct, frozen=True):
 
 
 def write_control(
-    connection: Connection, topics: Topics, key: str, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+    connection: Connection,
+    topics: Topics,
+    key: str,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes]] = (),
 ) -> int:
     """Write one control and return its offset, once all in-sync replicas have it. Raises AbsenceError."""
     name = topics.session_control.name

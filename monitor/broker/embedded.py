@@ -45,6 +45,15 @@ class EmbeddedBroker(Stopping):
         """How clients reach it."""
         return Connection(bootstrap_servers=self.bootstrap_servers)
 
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._child is not None and self._child.alive
+
+    def said(self) -> str:
+        """The last of its output, for when it has ended by itself."""
+        return "" if self._child is None else _HARMLESS.sub("", self._child.said())
+
     def start(self) -> None:
         """Serve within `start_timeout` seconds. Raises MissingExtraError or AbsenceError (port taken, no start)."""
         program = _program()
@@ -61,11 +70,15 @@ class EmbeddedBroker(Stopping):
         while self._child.alive and time.monotonic() < deadline:
             if found := _ADDRESS.search(output.read_bytes()):
                 self._port = int(found[1])
-                if serves(self.connection, deadline - time.monotonic(), lambda: bool(self._child and self._child.alive)):
+                if serves(
+                    self.connection,
+                    deadline - time.monotonic(),
+                    lambda: bool(self._child and self._child.alive),
+                ):
                     return
                 break
             time.sleep(0.01)
-        said = _HARMLESS.sub("", self._child.said()) or "it said nothing"
+        said = self.said() or "it said nothing"
         self.stop()
         raise AbsenceError(f"the embedded broker did not start within {self._start_timeout:.0f} s: {said}")
 
@@ -79,7 +92,7 @@ class EmbeddedBroker(Stopping):
             self._scratch = None
 
     def kill(self) -> None:
-        """End it with SIGKILL; the data stays until `stop`, and `start` serves it again on the same port."""
+        """End it with SIGKILL; `start` serves again on the same port, without what came in the last second or so."""
         if self._child is not None:
             self._child.kill()
             self._child = None
@@ -92,7 +105,9 @@ def _program() -> Path:
         raise MissingExtraError("embedded", "the embedded broker")
     program = Path(spec.submodule_search_locations[0]) / "noida-db"
     if not program.is_file():
-        raise AbsenceError(f"the embedded broker has no program for this platform ({program}): use a Kafka broker of your own")
+        raise AbsenceError(
+            f"the embedded broker has no program for this platform ({program}): use a Kafka broker of your own"
+        )
     if not program.stat().st_mode & 0o100:
         program.chmod(0o755)  # wheels are unpacked without the bit
     return program

@@ -55,7 +55,9 @@ def libraries() -> Path:
     if any(directory.glob("kafka_*.jar")):
         return directory
     if os.environ.get(HOME):
-        raise AbsenceError(f"{HOME} is {os.environ[HOME]}, but there are no jars of Kafka: correct it, or unset it")
+        raise AbsenceError(
+            f"{HOME} is {os.environ[HOME]}, but there are no jars of Kafka: correct it, or unset it"
+        )
     directory.parent.mkdir(parents=True, exist_ok=True)
     with (directory.parent / "fetching.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -74,10 +76,20 @@ def _fetch(directory: Path) -> None:
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         pom, jars = Path(scratch) / "pom.xml", Path(scratch) / "jars"
         pom.write_text(_POM)
-        command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
+        command = [
+            maven,
+            "-q",
+            "-B",
+            "-f",
+            str(pom),
+            "dependency:copy-dependencies",
+            f"-DoutputDirectory={jars}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_FETCH_SECONDS)  # noqa: S603
         if done.returncode:
-            raise AbsenceError(f"Maven could not fetch Apache Kafka {VERSION}: {(done.stdout + done.stderr).strip()[-1000:]}")
+            raise AbsenceError(
+                f"Maven could not fetch Apache Kafka {VERSION}: {(done.stdout + done.stderr).strip()[-1000:]}"
+            )
         shutil.rmtree(directory, ignore_errors=True)
         # Renamed when whole: a fetch cut short is never taken for one.
         jars.rename(directory)

@@ -65,7 +65,9 @@ def serves(connection: Connection, timeout: float, alive: Callable[[], bool]) ->
     while time.monotonic() < deadline and alive():
         if probe(connection, host, port, 2.0) is None:
             with contextlib.suppress(KafkaError):
-                admin = KafkaAdminClient(**connection.kafka_python(), bootstrap_timeout_ms=5000, request_timeout_ms=5000)
+                admin = KafkaAdminClient(
+                    **connection.kafka_python(), bootstrap_timeout_ms=5000, request_timeout_ms=5000
+                )
                 try:
                     admin.list_topics()
                     return True

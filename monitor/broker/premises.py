@@ -28,7 +28,10 @@ def check_premises(locate: Callable[[str], Path | None] | None = None) -> Iterat
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if locate(name) is None]
         if missing:
-            what, advice = f"not installed ({', '.join(missing)} missing)", f"where it is wanted: pip install 'session-monitor[{extra}]'"
+            what, advice = (
+                f"not installed ({', '.join(missing)} missing)",
+                f"where it is wanted: pip install 'session-monitor[{extra}]'",
+            )
             yield Check(Grade.NOTE, f"extra {extra}", what, advice)
         else:
             yield Check(Grade.OK, f"extra {extra}", "installed")

@@ -79,5 +79,7 @@ def _fault(answer: bytes, *, tls: bool) -> str | None:
         return "speaks TLS: give --security-protocol SSL or SASL_SSL"
     if not answer:
         wanted = "PLAINTEXT or SASL_PLAINTEXT" if tls else "SSL or SASL_SSL"
-        return f"ended the connection at once: no Kafka broker, or one that wants --security-protocol {wanted}"
+        return (
+            f"ended the connection at once: no Kafka broker, or one that wants --security-protocol {wanted}"
+        )
     return f"does not speak Kafka (it answered {answer!r}): check the port"

@@ -19,7 +19,9 @@ def register(program: typer.Typer) -> None:
 def doctor(
     context: typer.Context,
     installation: Installation,
-    origin: Annotated[bool, typer.Option("--origin", help="Print the settings and where each comes from, instead.")] = False,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Print the settings and where each comes from, instead.")
+    ] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Look at this installation and its brokers. Exit code 1 where something is in the way."""
@@ -31,7 +33,9 @@ def doctor(
     from monitor.broker.premises import check_premises
 
     checks = [*check_premises(), *check_brokers(installation.connection, installation.topics)]
-    rows = [{"check": one.about, "result": one.grade.value, "what": one.what, "do": one.advice} for one in checks]
+    rows = [
+        {"check": one.about, "result": one.grade.value, "what": one.what, "do": one.advice} for one in checks
+    ]
     show(rows, ("check", "result", "what", "do"), output)
     failures = sum(one.grade is Grade.FAILURE for one in checks)
     hint(f"{len(checks)} checks, {failures} failures")

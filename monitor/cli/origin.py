@@ -7,7 +7,12 @@ import typer
 
 from monitor.cli.settings import ROOT, SHARED, SettingsFile, defaults_for
 
-_ORIGINS: Final = {"COMMANDLINE": "option", "ENVIRONMENT": "environment", "DEFAULT_MAP": "file", "DEFAULT": "default"}
+_ORIGINS: Final = {
+    "COMMANDLINE": "option",
+    "ENVIRONMENT": "environment",
+    "DEFAULT_MAP": "file",
+    "DEFAULT": "default",
+}
 _SECRET_ENDINGS: Final = ("password", "token")
 
 
@@ -29,7 +34,9 @@ def _of_verb(
     command: Any, path: tuple[str, ...], parent: Any, file: SettingsFile, defaults: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     # Resilient: nothing runs, nothing is required, and what can't be read is left for the verb itself to refuse.
-    with command.make_context(path[-1], [], parent=parent, resilient_parsing=True, default_map=defaults) as context:
+    with command.make_context(
+        path[-1], [], parent=parent, resilient_parsing=True, default_map=defaults
+    ) as context:
         for one in command.params:
             if one.name not in SHARED and _source(context, one.name) not in ("DEFAULT", ""):
                 yield _row(" ".join(path), one, context, file)

@@ -26,7 +26,7 @@ NOUNS: Final = MappingProxyType(
         "unlock": "acts",
         "locks": "acts",
         "commands": "follow",
-        "dead-letters": "follow",
+        "dead-letters": "dead_letters",
         "policy": "policy",
         "topics": "topics",
         "schemas": "schemas",
@@ -53,13 +53,6 @@ class Program(TyperGroup):
             self.commands.update(typer.main.get_group(registered).commands)
         return self.commands.get(cmd_name)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Hand the verb what the settings file says to it, once it is known which verb it is."""
-        name, command, rest = super().resolve_command(ctx, args)
-        if name is not None and command is not None and isinstance(ctx.obj, SettingsFile):
-            ctx.default_map = {name: defaults_for(ctx.obj, (name,), command)}
-        return name, command, rest
-
 
 program = typer.Typer(
     cls=Program, name="session-monitor", no_args_is_help=True, pretty_exceptions_enable=False,
@@ -80,11 +73,20 @@ def session_monitor(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(help="Settings in TOML; by default session-monitor.toml of the working directory, where there is one."),
+        typer.Option(
+            help="Settings in TOML; by default session-monitor.toml of the working directory, where there is one."
+        ),
     ] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="Of the log on stderr; auto: for people on a terminal, else JSON.")] = LogFormat.AUTO,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Of the log on stderr; auto: for people on a terminal, else JSON.")
+    ] = LogFormat.AUTO,
     log_level: Annotated[Level, typer.Option(help="From which level on.")] = Level.INFO,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, allow_from_autoenv=False, help="Print the version.")] = False,  # noqa: ARG001 - its callback does it
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, allow_from_autoenv=False, help="Print the version."
+        ),
+    ] = False,
 ) -> None:
     """Watch every session, end it when policy says so, and prove that it ended."""
     context.obj = file = read_settings_file(config)
@@ -94,6 +96,10 @@ def session_monitor(
     if _defaulted(context, "log_level"):
         log_level = _of_file(file, "log_level", Level, log_level)
     configure_logs(log_format, log_level)
+    verb = context.invoked_subcommand
+    if verb is not None and isinstance(context.command, Program):
+        command = context.command.get_command(context, verb)
+        context.default_map = {verb: defaults_for(file, (verb,), command)}
 
 
 def _defaulted(context: typer.Context, name: str) -> bool:
@@ -108,12 +114,12 @@ def _of_file(file: SettingsFile, name: str, kind: Any, default: Any) -> Any:
     except ValueError as error:
         from monitor.core.errors import InputError
 
-        raise InputError(f"settings file {file.path}: {name} is {said!r}, must be one of {', '.join(kind)}") from error
+        raise InputError(
+            f"settings file {file.path}: {name} is {said!r}, must be one of {', '.join(kind)}"
+        ) from error
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     command = typer.main.get_command(program)
     guarded(lambda: command(prog_name="session-monitor"))
-
-

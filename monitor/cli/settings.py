@@ -150,7 +150,9 @@ def defaults_for(file: SettingsFile, path: tuple[str, ...], command: Any) -> dic
 
     Raises InputError for a key that nobody would read.
     """
-    shared = {key.replace("-", "_"): value for key, value in file.content.items() if not isinstance(value, dict)}
+    shared = {
+        key.replace("-", "_"): value for key, value in file.content.items() if not isinstance(value, dict)
+    }
     if unknown := shared.keys() - SHARED.keys() - set(ROOT):
         raise InputError(
             f"settings file {file.path}: {min(unknown)!r} is no setting of all verbs;"
@@ -160,12 +162,18 @@ def defaults_for(file: SettingsFile, path: tuple[str, ...], command: Any) -> dic
     for name in path:
         section = section.get(name, {})
         if not isinstance(section, dict):
-            raise InputError(f"settings file {file.path}: {'.'.join(path)!r} must be a section: [{'.'.join(path)}]")
+            raise InputError(
+                f"settings file {file.path}: {'.'.join(path)!r} must be a section: [{'.'.join(path)}]"
+            )
     return _defaults(file, path, command, shared, section)
 
 
 def _defaults(
-    file: SettingsFile, path: tuple[str, ...], command: Any, shared: dict[str, Any], section: Mapping[str, Any]
+    file: SettingsFile,
+    path: tuple[str, ...],
+    command: Any,
+    shared: dict[str, Any],
+    section: Mapping[str, Any],
 ) -> dict[str, Any]:
     words = {word: one.name for one in command.params for word in _words(one)}
     verbs: Mapping[str, Any] = getattr(command, "commands", {})
@@ -174,7 +182,9 @@ def _defaults(
         if key not in verbs:
             if (word := key.replace("-", "_")) not in words:
                 known = ", ".join(sorted({*verbs, *words} - {"help"}))
-                raise InputError(f"settings file {file.path}: [{'.'.join(path)}] has no {key!r}; it has {known}")
+                raise InputError(
+                    f"settings file {file.path}: [{'.'.join(path)}] has no {key!r}; it has {known}"
+                )
             found[words[word]] = value
     for name, verb in verbs.items():
         found[name] = _defaults(file, (*path, name), verb, shared, section.get(name, {}))
@@ -183,5 +193,6 @@ def _defaults(
 
 def _words(option: Any) -> set[str]:
     """What an option is called in a file: as on the command line, without the dashes."""
-    return {option.name} | {one.removeprefix("--").replace("-", "_") for one in option.opts if one.startswith("--")}
-
+    return {option.name} | {
+        one.removeprefix("--").replace("-", "_") for one in option.opts if one.startswith("--")
+    }

@@ -20,7 +20,9 @@ def register(program: typer.Typer) -> None:
 @takes_installation
 def apply(
     installation: Installation,
-    replication_factor: Annotated[int, typer.Option(min=-1, help="Copies of each topic; -1: the broker's default.")] = -1,
+    replication_factor: Annotated[
+        int, typer.Option(min=-1, help="Copies of each topic; -1: the broker's default.")
+    ] = -1,
 ) -> None:
     """Make the topics that are missing. Those that are there stay as they are; exit code 4 where one must not."""
     from monitor.broker.administration import apply_topics
@@ -56,10 +58,16 @@ def _verify(installation: Installation, output: Format, *, quiet: bool) -> None:
     from monitor.broker.administration import verify_topics
 
     findings = verify_topics(installation.connection, installation.topics)
-    rows = [{"topic": one.topic, "finding": one.kind.value, "what": one.what, "do": one.advice} for one in findings]
+    rows = [
+        {"topic": one.topic, "finding": one.kind.value, "what": one.what, "do": one.advice}
+        for one in findings
+    ]
     if rows or not quiet:
         show(rows, ("topic", "finding", "what", "do"), output)
     if failing := sum(one.fails for one in findings):
         raise Refused(f"{failing} findings: a worker must not start on these topics")
     if not quiet:
-        hint(f"{len(installation.topics.all())} topics are as they have to be" + (f", {len(findings)} doubts" if findings else ""))
+        hint(
+            f"{len(installation.topics.all())} topics are as they have to be"
+            + (f", {len(findings)} doubts" if findings else "")
+        )

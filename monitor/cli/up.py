@@ -26,12 +26,13 @@ from monitor.broker.scratch import Scratch
 from monitor.cli.ending import Ending, Interrupted
 from monitor.cli.feed import Feed
 from monitor.cli.gathered import Gathered
+from monitor.cli.settings import PREFIX
 from monitor.cli.view import line, render
 from monitor.cli.worker import require_worker
 from monitor.core.errors import AbsenceError, InputError
 from monitor.demo import POLICY, Player, traffic
 from monitor.observe.logs import LogFormat, configure_logs
-from monitor.observe.token import read_or_create_token, token_path
+from monitor.observe.token import check_token, read_or_create_token, token_path
 from monitor.policy import compile_policy
 from monitor.publish import DeliveryError, Publisher
 from monitor.wire.commands import CommandRecord
@@ -40,6 +41,7 @@ from monitor.worker.main import read_policy
 
 STARTER: Final = "version: 1\nextends: [seed]\n"
 """The policy where none is given: the seed guidance."""
+TOKEN: Final = f"{PREFIX}_TOKEN"
 FRAME_SECONDS: Final = 0.25
 READY_SECONDS: Final = 30.0
 SESSION_TIMEOUT: Final = "6s"
@@ -61,7 +63,10 @@ def up(
     processes: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the demo's traffic.")] = 1,
 ) -> None:
-    """Start broker, topics and worker, and watch them. Ctrl-C (or SIGTERM, or closing the terminal) ends everything."""
+    """Start broker, topics and worker, and watch them. Ctrl-C (or SIGTERM, or closing the terminal) ends everything.
+
+    Exit code 0: ended because told to; 1: a part could not start, or ended by itself.
+    """
     began = time.monotonic()
     out = Voice()
     require_worker()
@@ -126,7 +131,7 @@ class Stage:
         scratch = Scratch("up")
         stack.callback(scratch.remove)
         stack.enter_context(logs_in(scratch.path / "up.log"))
-        broker = EmbeddedBroker()
+        broker = self._broker = EmbeddedBroker()
         stack.callback(broker.stop)
         broker.start()
         self._step(f"broker    {broker.bootstrap_servers}")
@@ -181,7 +186,7 @@ class Stage:
         options = [str(part) for pair in arguments.items() for part in pair]
         worker = Child([sys.executable, "-m", "monitor", "--log-format", "human", "worker", *options], directory / "worker.log")
         self._stack.callback(worker.stop, WORKER_STOP_SECONDS)
-        with importable():
+        with sheltered():
             worker.start()
         return worker
 
@@ -200,6 +205,8 @@ class Stage:
         self._step(f"traffic   seed {seed}")
 
     def _token(self) -> str:
+        if given := os.environ.get(TOKEN):
+            return check_token(given, TOKEN)
         path = token_path()
         if not path.exists():
             # Whoever had none before has none after.
@@ -216,6 +223,9 @@ class Stage:
         return gathered.apis
 
     def _check(self) -> None:
+        # First the broker: without it nothing else lasts.
+        if not self._broker.alive:
+            raise AbsenceError(f"the broker has ended by itself; it said last:\n{self._broker.said() or '(nothing)'}")
         if not self._worker.alive:
             raise AbsenceError(f"the worker has ended by itself; its log ends with:\n{self._worker.said()}")
         if self._player is not None and self._player.failure is not None:
@@ -226,10 +236,11 @@ class Stage:
 
     def _tell(self, servers: str, apis: list[str], log: Path) -> None:
         say = self._out.say
+        whence = TOKEN if os.environ.get(TOKEN) else token_path()
         say(f"\nSession Monitor is up after {time.monotonic() - self._began:.1f} s. Ctrl-C ends everything.\n")
         say(f"  broker    {servers}")
         for api in apis:
-            say(f"  sessions  {api}/v1/sessions   (Authorization: Bearer, the token of {token_path()})")
+            say(f"  sessions  {api}/v1/sessions   (Authorization: Bearer, the token of {whence})")
             say(f"  health    {api}/readyz")
             say(f"  metrics   {api}/metrics")
         say(f"  log       {log}\n")
@@ -240,13 +251,21 @@ class Stage:
 
 def hints(servers: str) -> tuple[str, ...]:
     """What to try next, in another terminal. They fit into 100 columns."""
-    program = "session-monitor" if shutil.which("session-monitor") else "python -m monitor"
+    program = program_name()
     return (
         f"elsewhere:  export SESSION_MONITOR_BOOTSTRAP_SERVERS={servers}",
-        f"publish:    {program} publish --type opened --session-id mine --subject me@example.com",
+        f"publish:    {program} publish --type opened --session-id mine --subject me",
         f"look:       {program} sessions list",
-        f"act:        {program} revoke --subject me@example.com --reason 'trying it out'",
+        f"act:        {program} revoke --subject me --by me --reason 'trying it out'",
     )
+
+
+def program_name() -> str:
+    """How this program is called from a shell, as far as one can tell."""
+    if shutil.which("session-monitor"):
+        return "session-monitor"
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "session-monitor" else "python -m monitor"
 
 
 def forget(file: Path) -> None:
@@ -270,19 +289,21 @@ def logs_in(file: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def importable() -> Iterator[None]:
-    """Let child processes find this package from any directory, also where it runs from a checkout."""
+def sheltered() -> Iterator[None]:
+    """Let child processes find this package from any directory, and none of the settings meant for other installations."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(f"{PREFIX}_") and name != TOKEN:
+            del os.environ[name]
     root = str(Path(monitor.__file__).resolve().parent.parent)
-    before = os.environ.get("PYTHONPATH")
     if "site-packages" not in root:
-        os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (root, before) if part)
+        # It runs from a checkout.
+        os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (root, before.get("PYTHONPATH")) if part)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop("PYTHONPATH", None)
-        else:
-            os.environ["PYTHONPATH"] = before
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _wall() -> int:

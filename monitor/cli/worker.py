@@ -82,7 +82,8 @@ def worker(
 
 def require_worker() -> None:
     """Raise MissingExtraError unless all that a worker is made of is installed."""
-    if absent := [part for part in PARTS if importlib.util.find_spec(part) is None]:
+    # faust, once imported, is a module without a spec.
+    if absent := [part for part in PARTS if part not in sys.modules and importlib.util.find_spec(part) is None]:
         raise MissingExtraError("worker", f"the worker ({', '.join(absent)} can't be found)")
 
 

@@ -51,13 +51,15 @@ def strike_of_absolute(deadline: Millis, set_at: LogMillis, lateness: Millis) ->
     return deadline if deadline > set_at else set_at + lateness
 
 
-def strike_of_idle(session: Session, deadline: Millis, graces: Graces, now: LogMillis) -> LogMillis:
+def strike_of_idle(
+    session: Session, deadline: Millis, set_at: LogMillis, graces: Graces, now: LogMillis
+) -> LogMillis:
     """The log time at which an idle deadline strikes, seen from `now`.
 
     Graces are looked at only when `lateness` is over: until then they may come and go, and a timer that
     rings in vain costs less than a watermark that must ask every session.
     """
-    strike = max(deadline, session.idle_set_at) + graces.lateness
+    strike = max(deadline, set_at) + graces.lateness
     if now < strike:
         return strike
     strike = max(strike, graces.quiet_until)
@@ -66,6 +68,18 @@ def strike_of_idle(session: Session, deadline: Millis, graces: Graces, now: LogM
         if spoken is not None and spoken < deadline:
             strike = max(strike, deadline + graces.lateness + session.plan.source_grace)
     return strike
+
+
+def waits_for_source(session: Session, graces: Graces, now: LogMillis) -> bool:
+    """Whether an idle deadline has passed, on trial or not, that its source has not spoken up to yet."""
+    spoken = graces.sources.get(session.source) if session.source is not None else None
+    if spoken is None:
+        return False
+    plan = session.plan
+    deadline = session.last_activity + min(plan.idle.ms, plan.observed_idle.ms)
+    return deadline <= now and spoken < session.last_activity + max(
+        limit.ms for limit in (plan.idle, plan.observed_idle) if limit.ms < NEVER
+    )
 
 
 def effective(deadline: Millis, set_at: LogMillis, lateness: Millis) -> Millis:
@@ -99,18 +113,18 @@ def next_due(session: Session, graces: Graces, now: LogMillis) -> Due:
     idle = session.idle_deadline
     when = strike_of_absolute(absolute, session.absolute_set_at, lateness)
     kind = DueKind.ABSOLUTE
-    at = strike_of_idle(session, idle, graces, now)
+    at = strike_of_idle(session, idle, session.idle_set_at, graces, now)
     if at < when:
         when, kind = at, DueKind.IDLE
     if plan.valid_until < when:
         when, kind = plan.valid_until, DueKind.REPLAN
-    if plan.observed_absolute.ms < NEVER and not session.observed & OBSERVED_ABSOLUTE:
-        deadline = session.start + plan.observed_absolute.ms
-        at = strike_of_absolute(deadline, session.absolute_set_at, lateness)
+    trial = session.trial
+    if trial is not None and not session.observed & OBSERVED_ABSOLUTE:
+        at = strike_of_absolute(trial.absolute, trial.absolute_set_at, lateness)
         if at < when:
             when, kind = at, DueKind.OBSERVED_ABSOLUTE
-    if plan.observed_idle.ms < NEVER and not session.observed & OBSERVED_IDLE:
-        at = strike_of_idle(session, session.last_activity + plan.observed_idle.ms, graces, now)
+    if trial is not None and not session.observed & OBSERVED_IDLE:
+        at = strike_of_idle(session, trial.idle, trial.idle_set_at, graces, now)
         if at < when:
             when, kind = at, DueKind.OBSERVED_IDLE
     if plan.warn_before:
@@ -126,18 +140,19 @@ def next_due(session: Session, graces: Graces, now: LogMillis) -> Due:
 def undecided(session: Session, graces: Graces, now: LogMillis) -> tuple[Millis, bool]:
     """The earliest instant that a strike of an enforced limit would speak of, and whether the strike is deferred.
 
-    Deferred: it comes later than `lateness` after that instant, so the watermark must wait for it.
+    Deferred: it comes later than `lateness` after that instant, or is overdue; so the watermark must wait for it.
     """
     lateness = graces.lateness
     idle = session.idle_deadline
     absolute = session.absolute_deadline
     of_idle = effective(idle, session.idle_set_at, lateness)
     of_absolute = effective(absolute, session.absolute_set_at, lateness)
-    idle_deferred = strike_of_idle(session, idle, graces, now) > of_idle + lateness
-    absolute_deferred = strike_of_absolute(absolute, session.absolute_set_at, lateness) > of_absolute + lateness
-    instants = [
-        instant
-        for instant, deferred in ((of_idle, idle_deferred), (of_absolute, absolute_deferred))
-        if deferred
-    ]
-    return (min(instants), True) if instants else (min(of_idle, of_absolute), False)
+    waits = []
+    for instant, strike in (
+        (of_idle, strike_of_idle(session, idle, session.idle_set_at, graces, now)),
+        (of_absolute, strike_of_absolute(absolute, session.absolute_set_at, lateness)),
+    ):
+        # A strike that is due already happens at the next record: until then it is undecided.
+        if strike > instant + lateness or strike <= now:
+            waits.append(instant)
+    return (min(waits), True) if waits else (min(of_idle, of_absolute), False)

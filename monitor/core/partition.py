@@ -4,7 +4,7 @@ The order within `begin` and after it is the correctness argument; README.md bes
 Complexity: O(1) per touch, O(log n) per thing that comes due.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -30,6 +30,7 @@ from monitor.core.session import (
     Move,
     Session,
     State,
+    Trial,
     Warned,
 )
 from monitor.core.standing import ControlLog, Standing
@@ -57,6 +58,14 @@ class Position(msgspec.Struct, frozen=True):
     sources: dict[str, Millis] = {}
 
 
+class Passed(msgspec.Struct, frozen=True, gc=False):
+    """A record that was advanced to while a sweep was not over."""
+
+    now: LogMillis
+    offset: int
+    quiet_until: LogMillis
+
+
 class Sweep(msgspec.Struct, frozen=True):
     """Controls that have taken effect, and where: what every session is to be brought up to date with."""
 
@@ -64,6 +73,8 @@ class Sweep(msgspec.Struct, frozen=True):
     controls_to: int
     log_time: LogMillis
     offset: int
+    passed: list[Passed]
+    """What came since: a session that the sweep reaches late lives through it, as if it had been first."""
 
 
 class Partition:
@@ -93,9 +104,12 @@ class Partition:
         self.last_append = position.last_append
         self.controls_to = position.controls_to
         self.policy_since = position.policy_since
-        self._sweeps: deque[Sweep] = deque()
+        self._sweep: Sweep | None = None
         self._sweeping: Iterator[Session] = iter(())
         self._held: dict[str, Session] = {}
+        """Sessions with an undecided deadline that the watermark must not pass ..."""
+        self._waiting: dict[str, Session] = {}
+        """... and sessions whose idle strike waits for their source to speak."""
 
     # --- the log's side ------------------------------------------------------------------------------
 
@@ -103,12 +117,15 @@ class Partition:
         """Advance to a record's append time: everything due by then happens, at offset - 1."""
         self.offset = offset + 1
         if self.last_append and appended - self.last_append > GAP:
-            self.graces.quiet_until = appended + self.standing.policy.timing.outage_grace
+            quiet = appended + self.standing.policy.timing.outage_grace
+            self.graces.quiet_until = max(self.graces.quiet_until, quiet)
             self.notices[Notice.GAP] += 1
         self.last_append = appended
         now = max(appended, self.log_time)
         self._ring(now, offset - 1)
         self.log_time = self._scribe.log_time = now
+        if self._sweep is not None:
+            self._sweep.passed.append(Passed(now, offset - 1, self.graces.quiet_until))
 
     def apply(self, event: Event, offset: int) -> Refusal | None:
         """One access event. A refusal goes to dead letters; nothing of such an event was applied."""
@@ -118,8 +135,8 @@ class Partition:
             return None
         if offset <= session.applied_offset:
             return None
-        if self._sweeps:
-            self._catch_up(session)
+        if self._sweep is not None:
+            self._catch_up(session, self._sweep)
             self._ring_one(session, self.log_time, offset - 1)
             if session.state is State.FORGOTTEN:
                 self._open(event, offset)
@@ -133,9 +150,11 @@ class Partition:
         return refusal
 
     def tick(self, tick: Tick, offset: int) -> None:
-        """Let the controls up to `tick.controls_to` take effect here; the caller has read that far."""
+        """Let the controls up to `tick.controls_to` take effect here; the caller has read that far, and swept."""
         if tick.controls_to <= self.controls_to:
             return
+        if self._sweep is not None:
+            raise InvariantError(f"partition {self.number}: controls came before the last were swept")
         controls = tuple(self.controls.between(self.controls_to, tick.controls_to))
         self.controls_to = tick.controls_to
         if not controls:
@@ -145,37 +164,38 @@ class Partition:
             if control.type is ControlType.POLICY:
                 self.policy_since = self.log_time
                 self.graces.lateness = self.standing.policy.timing.lateness
-        self._sweeps.append(Sweep(controls, tick.controls_to, self.log_time, offset))
+        self._sweep = Sweep(controls, tick.controls_to, self.log_time, offset, [])
         self._sweeping = iter(list(self.sessions.values()))
 
     def alive(self, event: SourceAlive) -> None:
-        """A source has spoken up to an instant, or withdraws."""
+        """A source has spoken up to an instant, or withdraws; the caller has swept."""
         sources = self.graces.sources
         if event.final:
             sources.pop(event.source, None)
         else:
             sources[event.source] = max(event.time, sources.get(event.source, 0))
-        for session in [s for s in self._held.values() if s.source == event.source]:
+        for session in [s for s in self._waiting.values() if s.source == event.source]:
             self._arm(session)
 
     # --- the owner's side ----------------------------------------------------------------------------
 
     def sweep(self, most: int) -> bool:
         """Bring up to `most` sessions up to date with the controls; whether every session is."""
-        if not self._sweeps:
+        sweep = self._sweep
+        if sweep is None:
             return True
         for session in self._sweeping:
-            self._catch_up(session)
+            self._catch_up(session, sweep)
             most -= 1
             if most <= 0:
                 return False
-        self._sweeps.clear()
+        self._sweep = None
         return True
 
     @property
     def swept(self) -> bool:
         """Whether every session is up to date with the controls."""
-        return not self._sweeps
+        return self._sweep is None
 
     def position(self) -> Position:
         """The partition's own state right before the next offset. Only when `swept`."""
@@ -239,19 +259,23 @@ class Partition:
     # --- what comes due ------------------------------------------------------------------------------
 
     def _ring(self, to: LogMillis, offset: int) -> None:
+        ahead: list[tuple[Session, dues.Due]] = []
         while (rung := self.timers.ring(to)) is not None:
             when, session = rung
-            if self._sweeps:
-                self._catch_up(session)
+            if self._sweep is not None:
+                self._catch_up(session, self._sweep)
+                if session.state is State.FORGOTTEN:
+                    continue
             due = dues.next_due(session, self.graces, to)
             if due.when <= when:
                 if session.applied_offset > offset:
-                    # A replay, and the session is ahead of it: look again at the next record.
-                    self.timers.arm(session, to + 1, due.kind.rank)
+                    ahead.append((session, due))  # a replay has not reached it yet: look again at the next record
                     continue
                 self._happen(session, due, to, offset)
             if session.state is not State.FORGOTTEN:
                 self._arm(session, to)
+        for session, due in ahead:
+            self.timers.arm(session, due.when, due.kind.rank)
 
     def _ring_one(self, session: Session, to: LogMillis, offset: int) -> None:
         while session.state is not State.FORGOTTEN:
@@ -268,8 +292,10 @@ class Partition:
         self._mark(session)
         if kind is DueKind.FORGET:
             session.move(Move.FORGET)
+            session.timer = 0
             del self.sessions[session.session_id]
             self._held.pop(session.session_id, None)
+            self._waiting.pop(session.session_id, None)
             self.effects.append(Forgotten(session.session_id, offset))
         elif kind is DueKind.REPLAN:
             self._replan(session, session.plan.valid_until)
@@ -292,15 +318,17 @@ class Partition:
         self._end(session, CommandType.EXPIRE, reason, at, cutoff, offset, due, limit=limit)
 
     def _observe(self, session: Session, kind: DueKind, offset: int) -> None:
-        plan, lateness = session.plan, self.graces.lateness
+        plan, lateness, trial = session.plan, self.graces.lateness, session.trial
+        if trial is None:
+            raise InvariantError(f"session {session.session_id!r} has no rule on trial")
         if kind is DueKind.OBSERVED_ABSOLUTE:
             session.observed |= OBSERVED_ABSOLUTE
             limit, reason = plan.observed_absolute, Reason.ABSOLUTE_TIMEOUT
-            at = dues.effective(session.start + limit.ms, session.absolute_set_at, lateness)
+            at = dues.effective(trial.absolute, trial.absolute_set_at, lateness)
         else:
             session.observed |= OBSERVED_IDLE
             limit, reason = plan.observed_idle, Reason.IDLE_TIMEOUT
-            at = dues.effective(session.last_activity + limit.ms, session.idle_set_at, lateness)
+            at = dues.effective(trial.idle, trial.idle_set_at, lateness)
         self._scribe.tell(session, LifecycleType.EXPIRED, at, offset, reason=reason, limit=limit, observe=True)
 
     def _warn(self, session: Session, kind: DueKind, due: LogMillis, to: LogMillis, offset: int) -> None:
@@ -343,6 +371,7 @@ class Partition:
         if event.type is not EventType.CLOSED:
             session.counts = COUNT_UNITS[kind_of(event, session)]
         self.sessions[event.session_id] = session
+        self._settle_trial(session, now)
         self._mark(session)
         implicit = event.type is not EventType.OPENED
         if implicit:
@@ -368,8 +397,9 @@ class Partition:
             if session.state is not State.LIVE:
                 self._arrive_late(session, event, offset)
                 return
-            if event.source is not None:
+            if event.source is not None and event.source != session.source:
                 session.source = event.source
+                self._arm(session)  # what it waits for may be another's word now
             attributes = self._merged(session.attributes, event, ratchet=True)
             if attributes != session.attributes and self._change(session, attributes, event, offset):
                 return
@@ -402,10 +432,10 @@ class Partition:
             return
         if time <= session.idle_deadline:
             session.last_activity = time
-            session.idle_set_at = self.log_time
             self._absorb(session)
-            if session.idle_deadline <= self.log_time:
-                self._arm(session)
+            session.idle_set_at = self.log_time
+            self._settle_trial(session, self.log_time)
+            self._arm(session)  # the warnings of the new deadline may come before what it is armed for
         else:
             session.kept_first = min(session.kept_first, time)
             session.kept_last = max(session.kept_last, time)
@@ -429,23 +459,28 @@ class Partition:
         if at <= session.start or (ended is not None and at <= ended.cutoff):
             return False
         attributes = self._merged(session.attributes, event, ratchet=False)
-        plan = self.standing.policy.plan(attributes, self.log_time)
+        policy = self.standing.policy
+        # The strength is asked for by what the session has touched, not by what it names now.
+        asked = policy.plan(self._merged(session.attributes, event, ratchet=True), self.log_time).acr_values
         if (
             at > event.appended + self.graces.lateness
-            or (plan.acr_values and event.acr not in plan.acr_values)
+            or (asked and event.acr not in asked)
             or self.standing.lock(session.session_id, attributes, self.log_time)
             or self.standing.revocation(session.session_id, attributes, at - 1, self.log_time)
         ):
             self.notices[Notice.REAUTHENTICATION_IGNORED] += 1
             return False
         now = self.log_time
+        plan = policy.plan(attributes, now)
         session.move(Move.REAUTHENTICATE)
         session.epoch += 1
         session.attributes, session.plan, session.absolute_limit = attributes, plan, plan.absolute
         session.start, session.last_activity = at, max(at, event.time)
         session.idle_set_at = session.absolute_set_at = session.planned_at = now
         session.kept_first, session.kept_last = NEVER, 0
-        session.observed, session.late_minutes = 0, None
+        session.observed, session.trial = 0, None
+        session.idle_warned = session.absolute_warned = None
+        self._settle_trial(session, now)
         session.end = None
         session.lifted = ended.reason if ended is not None else None
         if event.source is not None:
@@ -507,15 +542,31 @@ class Partition:
 
     # --- what controls do ----------------------------------------------------------------------------
 
-    def _catch_up(self, session: Session) -> None:
-        """Bring one session up to date with every sweep that has not reached it."""
-        for sweep in self._sweeps:
-            if session.controls_to >= sweep.controls_to:
+    def _catch_up(self, session: Session, sweep: Sweep) -> None:
+        """Bring one session up to date with a sweep that has not reached it yet."""
+        if session.controls_to >= sweep.controls_to or session.state is State.FORGOTTEN:
+            return
+        for control in sweep.controls:
+            if control.offset > session.controls_to:
+                self._meet(session, control, sweep)
+        session.controls_to = sweep.controls_to
+        session.applied_offset = max(session.applied_offset, sweep.offset)
+        self._live_through(session, sweep)
+
+    def _live_through(self, session: Session, sweep: Sweep) -> None:
+        """Let happen what would have happened to this session since the sweep began, where it would have."""
+        now = self.log_time
+        for passed in sweep.passed:
+            if session.applied_offset > passed.offset:
                 continue
-            for control in sweep.controls:
-                if control.offset > session.controls_to and session.state is not State.FORGOTTEN:
-                    self._meet(session, control, sweep)
-            session.controls_to = sweep.controls_to
+            graces = msgspec.structs.replace(self.graces, quiet_until=passed.quiet_until)
+            while session.session_id in self.sessions:
+                due = dues.next_due(session, graces, passed.now)
+                if due.when > passed.now:
+                    break
+                self.log_time = self._scribe.log_time = passed.now
+                self._happen(session, due, passed.now, passed.offset)
+        self.log_time = self._scribe.log_time = now
 
     def _meet(self, session: Session, control: Control, sweep: Sweep) -> None:
         if control.type is ControlType.POLICY:
@@ -532,7 +583,8 @@ class Partition:
             in_force = control.type is ControlType.LOCK and sweep.log_time <= control.expires
             meets = in_force and session.state is State.LIVE
         if meets and control.target.matches(session.session_id, session.attributes):
-            self._obey(session, control, sweep.offset, sweep.log_time)
+            policy = self.controls.policy_at(control.offset)
+            self._obey(session, control, sweep.offset, sweep.log_time, policy or self.standing.policy)
             self._arm(session)
 
     def _meet_standing(self, session: Session, offset: int) -> bool:
@@ -545,20 +597,20 @@ class Partition:
         ) or standing.lock(session.session_id, session.attributes, self.log_time)
         if control is None:
             return False
-        self._obey(session, control, offset, self.log_time)
+        self._obey(session, control, offset, self.log_time, standing.policy)
         self._arm(session)
         return True
 
-    def _obey(self, session: Session, control: Control, offset: int, now: LogMillis) -> None:
+    def _obey(self, session: Session, control: Control, offset: int, now: LogMillis, policy: Policy) -> None:
         session.applied_offset = max(session.applied_offset, offset)
         self._mark(session)
         if control.type is ControlType.REVOKE:
             at = control.cutoff
             reason = Reason(control.reason) if control.reason in ORDERABLE else Reason.ADMIN_REVOKED
-            self._end(session, CommandType.REVOKE, reason, at, at, offset, now, control=control)
+            self._end(session, CommandType.REVOKE, reason, at, at, offset, now, control=control, policy=policy)
         else:
             at = control.appended if session.start <= control.appended else now
-            self._end(session, CommandType.EXPIRE, Reason.LOCKED, at, at, offset, now, control=control)
+            self._end(session, CommandType.EXPIRE, Reason.LOCKED, at, at, offset, now, control=control, policy=policy)
 
     # --- plans, ends, words --------------------------------------------------------------------------
 
@@ -570,26 +622,40 @@ class Partition:
         plan = (policy or self.standing.policy).plan(session.attributes, cause)
         if plan.valid_until <= cause:
             raise InvariantError(f"policy {plan.policy} made a plan that ended at {plan.valid_until}, before it began")
-        idle = session.plan.idle.ms
+        idle, absolute = session.idle_deadline, session.absolute_deadline
         session.plan = plan
-        if plan.idle.ms != idle:
-            session.idle_set_at = cause
-        deadline = session.absolute_deadline
-        if session.start + plan.absolute.ms < deadline or first_known:
+        if session.start + plan.absolute.ms < absolute or first_known:
             session.absolute_limit = plan.absolute
-            if session.absolute_deadline != deadline:
-                session.absolute_set_at = cause
         self._absorb(session)
+        if session.idle_deadline != idle:
+            session.idle_set_at = cause
+        if session.absolute_deadline != absolute:
+            session.absolute_set_at = cause
+        self._settle_trial(session, cause)
         self._arm(session)
+
+    def _settle_trial(self, session: Session, at: LogMillis) -> None:
+        """Note what the rules on trial would give, and since when."""
+        plan, before = session.plan, session.trial
+        if plan.observed_idle.ms >= NEVER and plan.observed_absolute.ms >= NEVER:
+            session.trial = None
+            return
+        idle = session.last_activity + plan.observed_idle.ms
+        absolute = session.start + plan.observed_absolute.ms
+        session.trial = Trial(
+            idle, before.idle_set_at if before is not None and before.idle == idle else at,
+            absolute, before.absolute_set_at if before is not None and before.absolute == absolute else at,
+        )  # fmt: skip
 
     def _end(
         self, session: Session, command: CommandType, reason: Reason, at: Millis, cutoff: Millis, offset: int,
         due: LogMillis, *, limit: Limit | None = None, control: Control | None = None, event: Event | None = None,
+        policy: Policy | None = None,
     ) -> None:  # fmt: skip
         session.move(Move.REVOKE if command is CommandType.REVOKE else Move.EXPIRE)
         session.seen = None
         earlier = session.end.forget_after if session.end is not None else 0
-        lifetime = self.standing.policy.timing.credential_lifetime
+        lifetime = (policy or self.standing.policy).timing.credential_lifetime
         forget = max(session.expires, at + lifetime, earlier)
         session.cutoff = max(session.cutoff, cutoff)
         order = self._scribe.order(
@@ -618,10 +684,16 @@ class Partition:
         now = self.log_time if now is None else now
         due = dues.next_due(session, self.graces, now)
         self.timers.arm(session, due.when, due.kind.rank)
-        if session.state is State.LIVE and dues.undecided(session, self.graces, now)[1]:
-            self._held[session.session_id] = session
-        else:
-            self._held.pop(session.session_id, None)
+        live = session.state is State.LIVE
+        _keep(self._held, session, live and dues.undecided(session, self.graces, now)[1])
+        _keep(self._waiting, session, live and dues.waits_for_source(session, self.graces, now))
+
+
+def _keep(among: dict[str, Session], session: Session, wanted: bool) -> None:
+    if wanted:
+        among[session.session_id] = session
+    else:
+        among.pop(session.session_id, None)
 
 
 def allows_reauth(command: CommandType, reason: Reason) -> bool:

@@ -77,6 +77,15 @@ class Warned(msgspec.Struct, frozen=True, array_like=True, gc=False):
     lead: Millis
 
 
+class Trial(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The deadlines that rules on trial would give, each with the log time at which it last changed."""
+
+    idle: Millis
+    idle_set_at: LogMillis
+    absolute: Millis
+    absolute_set_at: LogMillis
+
+
 COUNT_BITS: Final = 32
 COUNT_UNITS: Final = MappingProxyType(
     {kind: 1 << (COUNT_BITS * place) for place, kind in enumerate(ActivityKind)}
@@ -124,6 +133,8 @@ class Session(msgspec.Struct, gc=False):
     """Why the epoch ended that this one reinstated: with the epoch's start, enough to write that command again."""
     idle_warned: Warned | None = None
     absolute_warned: Warned | None = None
+    trial: Trial | None = None
+    """Only where a rule on trial bears on it."""
     observed: int = 0
     late_minutes: dict[str, int] | None = None
     """Source -> the minute of log time of its last `late_activity` record."""

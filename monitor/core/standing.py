@@ -89,9 +89,8 @@ class Standing:
         if not self._revocations:
             return None
         lifetime = self.policy.timing.credential_lifetime
-        self._revocations = [c for c in self._revocations if now <= c.appended + lifetime]
         for control in self._revocations:
-            if start < control.cutoff and control.target.matches(session_id, attributes):
+            if start < control.cutoff and now <= control.appended + lifetime and control.target.matches(session_id, attributes):
                 return control
         return None
 

@@ -58,7 +58,7 @@ class JsonLines(logging.Formatter):
         try:
             return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
         except TypeError:  # orjson: integers beyond 64 bits, text that is not UTF-8
-            return orjson.dumps({name: repr(value) for name, value in line.items()}).decode(errors="replace")
+            return orjson.dumps({name: _safe(value) for name, value in line.items()}).decode()
 
 
 class Human(logging.Formatter):
@@ -106,6 +106,11 @@ def _said(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
     except (TypeError, ValueError):
         text = f"{record.msg!r} {record.args!r}"
     return "library_message", {"message": text, "library": record.name.partition(".")[0], **fields}
+
+
+def _safe(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text.encode(errors="replace").decode()
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -18,19 +18,19 @@ from monitor.core.events import Event, Tick
 from monitor.core.instants import LogMillis
 from monitor.core.lifecycle import Lifecycle
 from monitor.core.partition import Partition, Position
-from monitor.core.session import End, Session, State
+from monitor.core.session import End, Session
 from monitor.core.standing import ControlLog
 from monitor.policy import compile_policy, version_of
 from monitor.wire.controls import decode_control
 from monitor.wire.events import encode_tick
 from monitor.worker.facts import Fact, Facts
-from monitor.worker.intake import Intake
+from monitor.worker.intake import Blocked, Intake
 from monitor.worker.ports import Headers, Record
 from monitor.worker.recovery import Changelog, Ledger, rebuild
 from monitor.worker.state import decode_position, encode_position, encode_session
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct):
     """One record of the log."""
 
     offset: int
@@ -127,8 +127,7 @@ class Driver:
         partition.dirty.clear()
         for session in dirty:
             session.dirty = False
-            if session.state is not State.FORGOTTEN:
-                self.changelog.sessions[session.session_id.encode()] = encode_session(session)
+            self.changelog.sessions[session.session_id.encode()] = encode_session(session)
         self.changelog.positions[position.offset] = encode_position(position)
         self.committed = position.offset
         self._snapshots[position.offset] = dict(self.changelog.sessions)
@@ -142,8 +141,7 @@ class Driver:
         """Write the dirty sessions, but die before the commit: what `restart` then finds is ahead."""
         for session in self.partition.dirty:
             session.dirty = False
-            if session.state is not State.FORGOTTEN:
-                self.changelog.sessions[session.session_id.encode()] = encode_session(session)
+            self.changelog.sessions[session.session_id.encode()] = encode_session(session)
         self.partition.dirty.clear()
 
     def restart(self, committed: int | None = None) -> None:
@@ -217,7 +215,7 @@ class Driver:
         while place < len(records):
             place = self._intake.take(records, place)
             self._sweep()
-            if self._intake.blocked is not None:
+            if self._intake.blocked not in {None, Blocked.SWEEP}:
                 raise RuntimeError(f"offset {records[place].offset} can't be applied: {self._intake.blocked.value}")
 
     def _sweep(self) -> None:

@@ -182,7 +182,11 @@ class _Weaver:
         bases = [latest + rule["idle"] for rule in limits if "idle" in rule]
         bases += [start + rule["absolute"] for rule in limits if rule.get("absolute", NEVER) < NEVER]
         bases += [latest, self.now, MIDNIGHT, self.now + policy["timing"]["credential_lifetime"]]
-        bases += [control["at"] for control in self.controls[-2:]]
+        for control in self.controls[-2:]:
+            bases += [
+                control["at"],
+                control.get("expires", control["at"] + policy["timing"]["credential_lifetime"]),
+            ]
         graces = (0, self.lateness, policy["timing"]["source_grace"], policy["timing"]["outage_grace"], -2000)
         base = pick(bases)
         return int(base + pick(graces) + pick(_NUDGES))
@@ -283,7 +287,7 @@ class _Weaver:
         else:
             control["target"] = self._target()
             if type_ == "control.lock" and pick(_HALF):
-                control["expires"] = self.instant() // 1000 * 1000
+                control["expires"] = self.instant()
             if type_ == "control.revoke" and pick(_HALF):
                 control["before"] = self.instant()
         self.controls.append(control)

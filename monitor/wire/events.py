@@ -29,7 +29,7 @@ from monitor.wire.times import format_time, parse_auth_time, parse_expires, pars
 
 __all__ = [
     "MAX_RECORD_BYTES", "TICK", "TICK_KEY", "AccessEvent", "BadRecord", "BadTime", "activity_kind", "decode_access_event",
-    "decode_record", "encode_access_event", "encode_source_alive", "encode_tick", "read_access_event", "to_event", "with_time",
+    "decode_record", "encode_access_event", "encode_source_alive", "encode_tick", "read_access_event", "to_event", "understand", "with_time",
 ]  # fmt: skip
 
 MAX_RECORD_BYTES: Final = 64 * 1024
@@ -238,7 +238,17 @@ def decode_record(
     `principal_of` tells by session id what a session is known by (see `activity_kind`). A tick counts only
     under the key of ticks: no source can write one by accident.
     """
-    said = read_access_event(value, headers)
+    return understand(read_access_event(value, headers), key, appended, principal_of=principal_of)
+
+
+def understand(
+    said: AccessEvent,
+    key: bytes | None,
+    appended: LogMillis,
+    *,
+    principal_of: Callable[[str], Principal | None] = lambda _: None,
+) -> Event | SourceAlive | Tick:
+    """The second half of `decode_record`, for who wants to keep what was said. Raises BadRecord."""
     if said.type == TICK and key == TICK_KEY:
         return _tick(said)
     if said.type == ALIVE:

@@ -3,15 +3,16 @@
 from typing import Final
 
 import msgspec
+import orjson
 
 from monitor.core.events import ActivityKind, Attributes, Principal
 from monitor.core.instants import NEVER, Millis
 from monitor.core.lifecycle import Lifecycle, LifecycleType
 from monitor.core.plan import Because
 from monitor.wire.cloudevents import partition_source, write_headers
-from monitor.wire.codec import Record, decode, encode, reader
+from monitor.wire.codec import Record, decode, reader
 from monitor.wire.commands import Place
-from monitor.wire.times import Instant
+from monitor.wire.times import Instant, format_time
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -71,25 +72,39 @@ class LifecycleRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 _reader: Final = reader(LifecycleRecord)
 _ATTRIBUTES: Final = Attributes.__struct_fields__
 _SAME: Final = ("reason", "rule", "policy", "command_id", "control_id", "observe", "implicit", "source", "event_id", "chain")
+_KINDS: Final = tuple(kind.name.lower() for kind in ActivityKind)
 
 
 def encode_lifecycle(lifecycle: Lifecycle) -> Record:
-    """The record of a change, under its subject, or its session id where the subject is not known."""
+    """The record of a change, under its subject, or its session id where the subject is not known.
+
+    Written member by member, not through `LifecycleRecord`: every session that opens pays for it.
+    """
     attributes = lifecycle.attributes
-    id_ = lifecycle.id
-    record = LifecycleRecord(
-        lifecycle.type, id_, lifecycle.session_id, lifecycle.epoch, Instant(lifecycle.at), Instant(lifecycle.log_time),
-        Place(lifecycle.partition, lifecycle.offset), Instant(lifecycle.opened_at), Instant(lifecycle.started_at),
-        Instant(lifecycle.last_activity), max(0, lifecycle.at - lifecycle.started_at),
-        max(0, lifecycle.at - lifecycle.last_activity), Counts(*lifecycle.counts),
-        limit_ms=_real(lifecycle.limit_ms),
-        deadline=None if (deadline := _real(lifecycle.deadline)) is None else Instant(deadline),
-        **{name: getattr(attributes, name) for name in _ATTRIBUTES},
-        **{name: getattr(lifecycle, name) for name in _SAME},
-    )  # fmt: skip
-    key = attributes.subject or lifecycle.session_id
+    subject, at, id_ = attributes.subject, lifecycle.at, lifecycle.id
+    said: dict[str, object] = {
+        "type": lifecycle.type, "id": id_, "session_id": lifecycle.session_id, "epoch": lifecycle.epoch,
+        "at": format_time(at), "log_time": format_time(lifecycle.log_time),
+        "src": {"partition": lifecycle.partition, "offset": lifecycle.offset},
+        "opened_at": format_time(lifecycle.opened_at), "started_at": format_time(lifecycle.started_at),
+        "last_activity": format_time(lifecycle.last_activity), "age_ms": max(0, at - lifecycle.started_at),
+        "idle_ms": max(0, at - lifecycle.last_activity),
+        "counts": dict(zip(_KINDS, lifecycle.counts, strict=True)),
+    }  # fmt: skip
+    for name in _ATTRIBUTES:
+        value = getattr(attributes, name)
+        if value is not None and value != ():
+            said[name] = value
+    for name in _SAME:
+        value = getattr(lifecycle, name)
+        if value is not None and value is not False and value != ():
+            said[name] = value if name != "chain" else msgspec.to_builtins(value)
+    if (limit := _real(lifecycle.limit_ms)) is not None:
+        said["limit_ms"] = limit
+    if (deadline := _real(lifecycle.deadline)) is not None:
+        said["deadline"] = format_time(deadline)
     headers = write_headers(lifecycle.type.value, id_, partition_source(lifecycle.partition), lifecycle.log_time)
-    return Record(key.encode(), encode(record), headers)
+    return Record((subject or lifecycle.session_id).encode(), orjson.dumps(said), headers)
 
 
 def decode_lifecycle(value: bytes | None) -> Lifecycle:

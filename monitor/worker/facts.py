@@ -46,6 +46,8 @@ class Facts:
             session = partition.sessions.get(fact.session_id)
             if session is None or session.epoch != fact.epoch or session.state is State.REVOKED:
                 continue
+            if session.applied_offset > fact.offset:
+                continue  # written later than the fact was decided: it shows it, or is another session of that name
             if session.state is State.LIVE or fact.end.type is CommandType.REVOKE:
                 self.merged += 1
                 partition.settle(session, fact.end)

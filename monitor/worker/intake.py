@@ -11,11 +11,12 @@ from enum import Enum
 from typing import Final, Protocol
 
 from monitor.core.effects import Effect
-from monitor.core.events import Event, EventType, Principal, SourceAlive, Tick
+from monitor.core.events import Event, EventType, Principal, Tick
 from monitor.core.instants import NEVER, LogMillis, Millis
 from monitor.core.partition import Partition, kind_of
 from monitor.core.session import COUNT_UNITS, Session, State
-from monitor.wire.events import BadRecord, decode_access_event, decode_record
+from monitor.core.timers import RANK_BITS
+from monitor.wire.events import AccessEvent, BadRecord, read_access_event, understand
 from monitor.wire.partitioner import partition_for
 from monitor.worker.facts import Facts
 from monitor.worker.likeness import layout_of, prefixes
@@ -32,6 +33,7 @@ class Blocked(Enum):
     """Why the next record is not applied yet."""
 
     CONTROLS = "its tick lets controls take effect that have not been read yet"
+    SWEEP = "the controls before it have not reached every session yet"
     AHEAD = "its append time is far ahead of this machine's clock"
 
 
@@ -60,6 +62,7 @@ class Intake:
         """Records applied so far ..."""
         self.hot = 0
         """... and how many of them took the hot way."""
+        self._sample: Event | None = None
         self._outlet = outlet
         self._partitions = partitions
 
@@ -142,9 +145,13 @@ class Intake:
         """The hot step; False where the event needs the cold one (nothing was changed then)."""
         last = session.last_activity
         if time > last and kind & session.plan.counts:
-            idle = session.plan.idle.ms
-            if time > last + idle or time + idle <= log_time or session.kept_first != NEVER:
+            plan = session.plan
+            idle = plan.idle.ms
+            if time > last + idle or time + idle <= log_time or session.kept_first != NEVER or session.trial is not None:
                 return False
+            leads = plan.warn_before
+            if leads and (time + idle - leads[0]) << RANK_BITS < session.timer:
+                return False  # its next warning comes before what it is armed for
             session.last_activity = time
             session.idle_set_at = log_time
         session.counts += _UNITS[kind]
@@ -157,24 +164,32 @@ class Intake:
         """The cold step: decode in full, apply; False where it can't be applied yet."""
         partition, offset = self.partition, record.offset
         try:
-            event = decode_record(
-                record.value, record.headers, record.key, record.timestamp, principal_of=self._principal_of
-            )
+            said = read_access_event(record.value, record.headers)
+            event = understand(said, record.key, record.timestamp, principal_of=self._principal_of)
         except BadRecord as bad:
             self._outlet.dead_letter(record, bad.reason, bad.detail)
             return True
-        if isinstance(event, Tick):
+        if isinstance(event, Event):
+            self._sample = event
+            self._apply_event(record, event, said)
+        elif not partition.swept:
+            self.blocked = Blocked.SWEEP
+            return False
+        elif isinstance(event, Tick):
             if event.controls_to > partition.controls.read_to:
                 self.blocked = Blocked.CONTROLS
                 return False
             partition.tick(event, offset)
-        elif isinstance(event, SourceAlive):
-            partition.alive(event)
         else:
-            self._apply_event(record, event)
+            partition.alive(event)
         return True
 
-    def _apply_event(self, record: Record, event: Event) -> None:
+    def take_sample(self) -> tuple[str | None, Millis, LogMillis] | None:
+        """The latest cold event's source, event time and append time, once: what skew is estimated from."""
+        sample, self._sample = self._sample, None
+        return None if sample is None else (sample.source, sample.time, sample.appended)
+
+    def _apply_event(self, record: Record, event: Event, said: AccessEvent) -> None:
         partition = self.partition
         if event.session_id not in partition.sessions:
             home = partition_for(event.session_id.encode(), self._partitions)
@@ -195,7 +210,7 @@ class Intake:
             and not record.headers
         ):
             # Nothing in this event but its time can have an effect if it comes again.
-            layout = layout_of(record.value, decode_access_event(record.value), kind_of(event, session))
+            layout = layout_of(record.value, said, kind_of(event, session))
             if layout is not None:
                 session.seen, session.likeness = layout, layout.likeness(record.value)
 

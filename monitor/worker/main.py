@@ -26,6 +26,7 @@ from monitor.worker.clock import SystemClock
 from monitor.worker.follower import ControlFollower, compiled
 from monitor.worker.owner import Host, OwnerSettings
 from monitor.worker.ports import Appender, Clock
+from monitor.worker.watchdog import Limits, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ async def _work(settings: WorkerSettings, ready: Callable[[str], None] | None) -
         await follower.start()
         cleanups.append(("control_follower", follower.stop))
         await ensure_policy(settings.policy, follower, ports.appender, topics, clock)
-        api = await _start_api(settings, metrics, cleanups)
+        api = await _start_api(settings, name, metrics, cleanups)
         owner_settings = OwnerSettings(
             name=name, api=api.url if api is not None else "", start_from=settings.start_from,
             checkpoint_every=settings.checkpoint_every_ms,
@@ -114,6 +115,9 @@ async def _work(settings: WorkerSettings, ready: Callable[[str], None] | None) -
             if ready is not None:
                 ready(api.url)
         await host.start()
+        watchdog = Watchdog(host.owned, Limits(progress=settings.watchdog_ms), excused=host.excused)
+        await watchdog.start()
+        cleanups.insert(0, ("watchdog", watchdog.stop))  # the last to go: a shutdown that hangs is ended too
         return host
 
     engine = Engine(
@@ -162,13 +166,13 @@ async def ensure_policy(
 
 
 async def _start_api(
-    settings: WorkerSettings, metrics: WorkerMetrics, cleanups: list[tuple[str, Callable[[], Awaitable[None]]]]
+    settings: WorkerSettings, name: str, metrics: WorkerMetrics, cleanups: list[tuple[str, Callable[[], Awaitable[None]]]]
 ) -> Any:
     if not settings.api_enabled:
         return None
     from monitor.worker.api import Api
 
-    api = Api(metrics, host=settings.api_host, port=settings.api_port, token=settings.api_token)
+    api = Api(metrics, host=settings.api_host, port=settings.api_port, token=settings.api_token, name=name)
     await api.start()
     cleanups.append(("api", api.stop))
     return api

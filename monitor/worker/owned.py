@@ -7,7 +7,7 @@ from typing import Final
 from monitor.core.effects import Forgotten
 from monitor.core.instants import LogMillis, Millis
 from monitor.core.partition import Partition, Position
-from monitor.core.session import Session, State
+from monitor.core.session import Session
 from monitor.wire.topics import Topics
 from monitor.worker.intake import Intake
 from monitor.worker.outlet import LogOutlet
@@ -112,8 +112,8 @@ class Checkpoint:
         dirty, self._dirty = self._dirty[:SLICE], self._dirty[SLICE:]
         for session in dirty:
             session.dirty = False
-            if session.state is not State.FORGOTTEN:
-                self._encoded.append((session.session_id.encode(), encode_session(session)))
+            # A forgotten one too, as it ended: a crash before its tombstone must not find it alive.
+            self._encoded.append((session.session_id.encode(), encode_session(session)))
         return bool(self._dirty)
 
     def write(self) -> int:

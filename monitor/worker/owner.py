@@ -39,6 +39,8 @@ AHEAD: Final[Millis] = MINUTE
 TICK_KEY: Final = b"~tick"
 SWEEP: Final = 2000
 """Sessions brought up to date with a control between two turns of the event loop."""
+SILENCE: Final[Millis] = 5 * SECOND
+"""Without an acknowledgement for so long (ticks ask for one every second), the broker is away."""
 WAITING: Final = 50_000
 """Records of one partition that may wait unapplied before its fetching is paused."""
 
@@ -82,6 +84,7 @@ class Host:
         self._background: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._witness = Witness()
+        self._heard_at = clock.monotonic()
         appender.on_acknowledged(self._acknowledged)
         follower.on_read(self._wake.set)
 
@@ -150,6 +153,11 @@ class Host:
         if self.owned and not self.failed.done():
             await self.checkpoint(list(self.owned))
         self.owned.clear()
+
+    def excused(self, owned: Owned) -> bool:
+        """Whether a partition may stand still: nothing that another process would do better holds it up."""
+        away = self._clock.monotonic() - self._heard_at > SILENCE
+        return away or owned.intake.blocked is Blocked.AHEAD
 
     # --- applying ------------------------------------------------------------------------------------
 
@@ -227,6 +235,9 @@ class Host:
         owned.outlet.watermark(decided, partition.log_time, partition.controls_to, self._settings.name, self._settings.api)
         self._appender.flush()
         self._metrics.observe_partition(owned, self._clock.now(), decided)
+        sample = owned.intake.take_sample()
+        if sample is not None:
+            self._metrics.observe_skew(*sample)
 
     # --- ticks ---------------------------------------------------------------------------------------
 
@@ -258,6 +269,7 @@ class Host:
         self._metrics.ticks.inc()
 
     def _acknowledged(self, appended: Appended) -> None:
+        self._heard_at = appended.acked_at
         self._witness.acknowledged(appended)
         if appended.timestamp > 0:
             self._broker_clock.learn(appended.timestamp, appended.acked_at)

@@ -8,12 +8,13 @@ from typing import Final
 
 import msgspec
 
+from monitor.core.commands import CommandType
 from monitor.core.errors import InvariantError
 from monitor.core.events import Attributes, Principal
 from monitor.core.partition import Position
 from monitor.core.plan import Limit
 from monitor.core.reasons import Reason
-from monitor.core.session import End, Session, State, Warned
+from monitor.core.session import End, Session, State, Trial, Warned
 from monitor.core.standing import ControlLog
 
 VERSION: Final = 1
@@ -53,6 +54,7 @@ class _Stored(msgspec.Struct, array_like=True, gc=False):
     observed: int
     late_minutes: dict[str, int] | None
     lifted: Reason | None
+    trial: Trial | None
 
 
 class _StoredPosition(msgspec.Struct, array_like=True):
@@ -71,18 +73,22 @@ _decode_position = msgspec.msgpack.Decoder(_StoredPosition).decode
 
 
 def encode_session(session: Session) -> bytes:
-    """The value of a session's changelog record; the key is its id in UTF-8."""
+    """The value of a session's changelog record; the key is its id in UTF-8. A forgotten one is written as it ended."""
     a = session.attributes
+    state = session.state
+    if state is State.FORGOTTEN:
+        state = State.REVOKED if session.end is not None and session.end.type is CommandType.REVOKE else State.EXPIRED
     limit = session.absolute_limit
     return _encode(
         (
             VERSION,
             (a.subject, a.principal, a.roles, a.classification, a.workload, a.route, a.tenant, a.client_ip, a.user_agent),
             session.opened_at, session.start, session.last_activity, (limit.ms, limit.rule), session.idle_set_at,
-            session.absolute_set_at, session.planned_at, session.controls_to, session.state, session.epoch,
+            session.absolute_set_at, session.planned_at, session.controls_to, state, session.epoch,
             session.counted(), session.applied_offset, session.kept_first, session.kept_last, session.source,
             session.expires, session.cutoff, session.end, session.idle_warned, session.absolute_warned,
             session.observed, session.late_minutes, session.lifted,
+            session.trial,
         )
     )  # fmt: skip
 
@@ -121,7 +127,7 @@ class Restorer:
             stored.idle_set_at, stored.absolute_set_at, planned_at, controls_to, stored.state, stored.epoch,
             counts[0] | counts[1] << 32 | counts[2] << 64 | counts[3] << 96, stored.applied_offset,
             stored.kept_first, stored.kept_last, stored.source, stored.expires, stored.cutoff, stored.end, stored.lifted,
-            stored.idle_warned, stored.absolute_warned, stored.observed, stored.late_minutes,
+            stored.idle_warned, stored.absolute_warned, stored.trial, stored.observed, stored.late_minutes,
         )  # fmt: skip
 
 

@@ -12,11 +12,11 @@ import orjson
 def build(bootstrap: str, app_id: str, topic: str, partitions: int) -> faust.App:
     """An app with one agent that keeps the last activity of each session in a table."""
     app = faust.App(
-        app_id, broker=f"kafka://{bootstrap}", value_serializer="raw", key_serializer="raw", web_enabled=False,
+        app_id, broker=f"kafka://{bootstrap}", web_enabled=False,
         topic_partitions=partitions, cython_optimizations=True, broker_session_timeout=10,
         broker_heartbeat_interval=3, topic_disable_leader=True, worker_redirect_stdouts=False,
     )  # fmt: skip
-    sessions = app.Table("last-activity", partitions=partitions, key_type=str, value_type=str, value_serializer="json")
+    sessions = app.Table("last-activity", partitions=partitions, key_type=str, value_type=str)
 
     @app.agent(app.topic(topic, value_serializer="raw", key_serializer="raw"))  # type: ignore[untyped-decorator]
     async def watch(events: "faust.Stream[bytes]") -> None:

@@ -43,7 +43,9 @@ def test_every_room_says_what_it_is_for():
     assert [room for room in sorted(ROOMS) if not (ROOT / "monitor" / room / "README.md").is_file()] == []
 
 
-@pytest.mark.parametrize("module", [f"monitor.{room}" for room in sorted(ROOMS)] + ["monitor.cli.program", "monitor.worker.main"])
+@pytest.mark.parametrize(
+    "module", [f"monitor.{room}" for room in sorted(ROOMS)] + ["monitor.cli.program", "monitor.worker.main"]
+)
 def test_a_room_can_be_imported_on_the_base_install(module):
     done = python(f"""
 import sys

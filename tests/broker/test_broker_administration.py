@@ -4,7 +4,6 @@ import uuid
 
 import msgspec
 import pytest
-from tests.broker.worlds import BOTH
 
 from monitor.broker.administration import Kind, apply_topics, verify_topics
 from monitor.broker.clients import administrator
@@ -12,6 +11,7 @@ from monitor.broker.control_log import read_controls, write_control
 from monitor.broker.tail import tail
 from monitor.core.errors import AbsenceError
 from monitor.wire.topics import Topics
+from tests.broker.worlds import BOTH
 
 
 @pytest.fixture(params=BOTH)
@@ -50,7 +50,10 @@ def test_another_partition_count_is_a_fault_that_names_the_ways_out(connection, 
 @pytest.mark.parametrize(
     ("configs", "what"),
     [
-        ({"message.timestamp.type": "CreateTime"}, "message.timestamp.type is CreateTime, must be LogAppendTime"),
+        (
+            {"message.timestamp.type": "CreateTime"},
+            "message.timestamp.type is CreateTime, must be LogAppendTime",
+        ),
         ({"cleanup.policy": "compact"}, "cleanup.policy is compact, must be delete"),
         ({"retention.ms": "1000"}, "retention.ms is 1000, must be at least 604800000"),
         ({"max.message.bytes": "1000"}, "max.message.bytes is 1000, must be at least 1048588"),
@@ -82,22 +85,31 @@ def test_settings_that_are_not_told_are_a_doubt_and_no_failure(connection, topic
 
 
 def test_a_refused_topic_is_named(connection):
-    with pytest.raises(AbsenceError, match="refused to make topics: .*b@d-access-events"):
+    with pytest.raises(AbsenceError, match=r"refused to make topics: .*b@d-access-events"):
         apply_topics(connection, Topics("b@d-"))
 
 
 def test_controls_are_written_and_read_in_order(connection, topics):
     apply_topics(connection, topics)
     assert read_controls(connection, topics) == []
-    offsets = [write_control(connection, topics, key, value) for key, value in (("a", b"1"), ("b", b"2"), ("a", None))]
+    offsets = [
+        write_control(connection, topics, key, value)
+        for key, value in (("a", b"1"), ("b", b"2"), ("a", None))
+    ]
     assert offsets == [0, 1, 2]
     found = read_controls(connection, topics)
-    assert [(one.offset, one.key, one.value) for one in found] == [(0, b"a", b"1"), (1, b"b", b"2"), (2, b"a", None)]
+    assert [(one.offset, one.key, one.value) for one in found] == [
+        (0, b"a", b"1"),
+        (1, b"b", b"2"),
+        (2, b"a", None),
+    ]
     assert [one.appended for one in found] == sorted(one.appended for one in found)
 
 
 def test_a_control_without_its_topic_is_refused_and_none_is_made(connection, topics):
-    with pytest.raises(AbsenceError, match=f"{topics.session_control.name} is not there: run session-monitor topics apply"):
+    with pytest.raises(
+        AbsenceError, match=f"{topics.session_control.name} is not there: run session-monitor topics apply"
+    ):
         write_control(connection, topics, "a", b"1")
     with pytest.raises(AbsenceError, match="is not there"):
         read_controls(connection, topics)

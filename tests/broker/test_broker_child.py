@@ -17,7 +17,11 @@ from monitor.broker.child import Child
 from monitor.broker.scratch import Scratch
 
 SLEEP = ["/bin/sleep", "600"]
-STUBBORN = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)",
+]
 PARENT = """
 import pathlib, sys, time
 from monitor.broker.child import Child
@@ -48,7 +52,12 @@ def gone(pid: int) -> bool:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_child_dies_with_its_parent_however_that_ends(tmp_path, end):
     root = Path(__file__).parents[2]
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path / "out")], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "out")],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     with parent:
         pid = int(parent.stdout.readline())
         assert not gone(pid)

@@ -9,7 +9,9 @@ from monitor.core.errors import AbsenceError, InputError
 SASL = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "ann", "sasl_password": "hunter2"}
 
 
-@pytest.mark.parametrize("address", ["kafka", "kafka:", ":9092", "kafka:0", "kafka:65536", "kafka:nine", "http://kafka:9092"])
+@pytest.mark.parametrize(
+    "address", ["kafka", "kafka:", ":9092", "kafka:0", "kafka:65536", "kafka:nine", "http://kafka:9092"]
+)
 def test_an_address_is_host_and_port(address):
     with pytest.raises(InputError, match="is not host:port"):
         Connection(bootstrap_servers=f"good:9092,{address}")

@@ -28,16 +28,25 @@ def test_it_serves_and_leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.embedded
-def test_it_serves_its_data_again_after_a_kill():
+def test_it_serves_what_an_orderly_end_left_in_a_directory_of_ours(tmp_path):
     topics = Topics("k-", 2)
-    with EmbeddedBroker() as broker:
+    with EmbeddedBroker(directory=tmp_path) as broker:
         apply_topics(broker.connection, topics)
         write_control(broker.connection, topics, "a", b"kept")
+    with EmbeddedBroker(directory=tmp_path) as broker:
+        assert [one.value for one in read_controls(broker.connection, topics)] == [b"kept"]
+
+
+@pytest.mark.embedded
+def test_it_comes_back_on_its_port_after_a_kill():
+    with EmbeddedBroker() as broker:
         address = broker.bootstrap_servers
         broker.kill()
+        with pytest.raises(AbsenceError, match="refuses connections"):
+            require_broker(broker.connection)
         broker.start()
         assert broker.bootstrap_servers == address
-        assert [one.value for one in read_controls(broker.connection, topics)] == [b"kept"]
+        assert require_broker(broker.connection)
 
 
 def test_a_taken_port_is_said_before_anything_starts():

@@ -91,6 +91,8 @@ def test_one_of_several_is_enough(embedded):
 def test_a_taken_port_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(AbsenceError, match=f"the thing: port {port} of 127.0.0.1 can't be had .* choose another port"):
+        with pytest.raises(
+            AbsenceError, match=f"the thing: port {port} of 127.0.0.1 can't be had .* choose another port"
+        ):
             require_free(port, "the thing")
     require_free(port, "the thing")

@@ -4,19 +4,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from monitor.broker.embedded import EmbeddedBroker
 from tests.cli.embedded_topics import World
-
-
-@pytest.fixture(scope="session")
-def embedded():
-    with EmbeddedBroker() as broker:
-        yield broker.bootstrap_servers
 
 
 @pytest.fixture
 def world(embedded):
-    return World(embedded)
+    return World(embedded.bootstrap_servers)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from monitor.cli.ending import Ending, Interrupted
 from monitor.cli.feed import Feed
 from monitor.cli.gathered import Gathered
 from monitor.cli.program import program
-from monitor.cli.up import STARTER, hints, importable
+from monitor.cli.up import STARTER, hints, sheltered
 from monitor.core.errors import InputError
 from monitor.observe.views import LimitView, Matches, PartitionList, PartitionView, SessionPage, SessionRow
 from monitor.policy import compile_policy
@@ -146,10 +146,17 @@ def test_hints_name_the_broker_and_fit_into_100_columns():
     assert all(len(hint) <= 100 for hint in told)
 
 
+def test_hints_call_the_program_as_it_was_called(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.argv", [".venv/bin/session-monitor", "up"])
+    assert ".venv/bin/session-monitor publish" in hints("127.0.0.1:1")[1]
+    assert all(len(hint) <= 100 for hint in hints("127.0.0.1:19092"))
+
+
 @pytest.mark.parametrize("number", range(1, 4))
 def test_what_the_hints_name_exists_as_it_is_written(number):
     words = shlex.split(hints("127.0.0.1:1")[number].split(":", 1)[1])
-    given = words[words.index("monitor" if "-m" in words else "session-monitor") + 1 :]
+    given = words[words.index("monitor") + 1 :] if "-m" in words else words[1:]
     verbs = [word for word in given[:2] if not word.startswith("-")]
     group = typer.main.get_command(program)
     for verb in verbs:
@@ -159,11 +166,16 @@ def test_what_the_hints_name_exists_as_it_is_written(number):
     assert {word for word in given if word.startswith("--")} <= known
 
 
-def test_children_find_the_package_from_any_directory(tmp_path, monkeypatch):
+def test_children_find_the_package_from_any_directory_and_no_settings_for_others(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    with importable():
+    monkeypatch.setenv("SESSION_MONITOR_TOPIC_PREFIX", "elsewhere-")
+    monkeypatch.setenv("SESSION_MONITOR_TOKEN", TOKEN)
+    with sheltered():
+        assert "SESSION_MONITOR_TOPIC_PREFIX" not in os.environ
+        assert os.environ["SESSION_MONITOR_TOKEN"] == TOKEN
         found = subprocess.run(
             [sys.executable, "-c", "import monitor; print(monitor.__file__)"], cwd=tmp_path, capture_output=True, text=True, check=True
         )
     assert Path(found.stdout.strip()).is_file()
     assert os.environ["PYTHONPATH"] == "elsewhere"
+    assert os.environ["SESSION_MONITOR_TOPIC_PREFIX"] == "elsewhere-"

@@ -26,14 +26,21 @@ END_SECONDS = 5
 
 pytestmark = [pytest.mark.embedded, pytest.mark.slow, pytest.mark.timeout(90)]
 
+for part in ("noida_db", "faust"):
+    pytest.importorskip(part, reason="up needs the extras 'embedded' and 'worker'")
+
 
 def environment(directory):
-    """Ours, with temporary files and a home of its own below this directory, and no settings of whoever runs the tests."""
+    """Ours, with temporary files and a home of its own below this directory, and settings for another installation."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SESSION_MONITOR_", "XDG_"))}
     places = {"TMPDIR": directory / "tmp", "HOME": directory / "home"}
     for place in places.values():
         place.mkdir()
-    return kept | {name: str(place) for name, place in places.items()} | {"PYTHONPATH": str(ROOT)}
+    return kept | {name: str(place) for name, place in places.items()} | {
+        "PYTHONPATH": str(ROOT),
+        "SESSION_MONITOR_TOPIC_PREFIX": "elsewhere-",
+        "SESSION_MONITOR_WORKER_PROCESSES": "7",
+    }
 
 
 class Up:
@@ -169,13 +176,14 @@ def test_a_worker_that_hangs_does_not_hold_up_the_end(up):
     assert one.files() == []
 
 
-def test_a_worker_that_dies_is_named_with_the_end_of_its_log(up):
+@pytest.mark.parametrize(("part", "said"), [("worker", "worker"), ("kafka", "broker")])
+def test_a_part_that_dies_is_named_and_ends_the_rest(up, part, said):
     one = up("--no-view")
     one.until("Session Monitor is up", 30)
-    workers = [child for child in one.remember_children() if "worker" in child.cmdline()]
-    workers[0].kill()
-    assert one.process.wait(10) == 1
-    one.until("worker has ended by itself", 120)
+    dying = [child for child in one.remember_children() if part in child.cmdline()]
+    dying[0].kill()
+    assert one.process.wait(END_SECONDS) == 1
+    one.until(f"error: the {said} has ended by itself", 120)
     assert one.left_over() == []
     assert one.files() == []
 

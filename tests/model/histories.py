@@ -235,6 +235,17 @@ CORPUS = [
         [(EXPIRE, "s", 0, "locked", 5000), (EXPIRE, "t", 0, "locked", 7500), (REINSTATE, "s", 1, "locked", 8800)],
     ),
     (
+        "a lock stands up to its end",
+        history(
+            P,
+            tick(6000, 0),
+            event(9000, "t", subject="alice"),
+            event(9001, "u", subject="alice"),
+            controls=[control(5000, "control.lock", "l2", target={"subject": "alice"}, expires=9000)],
+        ),
+        [(EXPIRE, "t", 0, "locked", 9000)],
+    ),
+    (
         "a revocation is final, and meets who comes later with an older authentication",
         history(
             P,
