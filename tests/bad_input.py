@@ -114,12 +114,10 @@ def write_corpus(bootstrap: str, topic: str) -> Sent:
         for partition in range(PARTITIONS):
             good(partition)
         plain.flush()  # the sessions have their subjects before somebody else claims them
-        for number, case in enumerate([*bad_records(), *STRANGE, *mismatches, *REFUSED]):
+        for number, case in enumerate([*map(_sendable, bad_records()), *STRANGE, *mismatches, *REFUSED]):
             partition = number % PARTITIONS if case.reason != "subject_mismatch" else home(case.key.decode())
             producer = packed if len(case.value or b"") > LIMIT - 200 else plain
             good(partition)
-            if case.value is None and case.key is None:
-                case = case._replace(key=b"s-1")  # kafka-python sends no record without key and value
             futures.append(
                 (case, producer.send(topic, partition=partition, key=case.key, value=case.value, headers=case.headers))
             )
@@ -135,6 +133,11 @@ def write_corpus(bootstrap: str, topic: str) -> Sent:
         plain.close()
         packed.close()
     return sent
+
+
+def _sendable(case: BadCase) -> BadCase:
+    """kafka-python sends no record without key and value."""
+    return case._replace(key=b"s-1") if case.value is None and case.key is None else case
 
 
 def _by_librdkafka(bootstrap: str, topic: str, case: BadCase) -> tuple[int, int]:
@@ -159,16 +162,15 @@ def dead_letters(bootstrap: str, prefix: str) -> list[tuple[tuple[int, int], dic
     return found
 
 
-def until(found: Callable[[], Any], what: str, worker: Worker, seconds: float = 40) -> Any:
-    """What `found` gives as soon as it gives something."""
+def until(condition: Callable[[], bool], what: str, worker: Worker, seconds: float = 40) -> None:
+    """Return as soon as it is so; fails with the end of the worker's log where it does not come to be."""
     deadline = time.monotonic() + seconds
-    while not (answer := found()):
+    while not condition():
         assert worker.process is not None
         assert worker.process.poll() is None, f"the worker ended:\n{worker.tail()}"
         if time.monotonic() > deadline:
             pytest.fail(f"{what}: not within {seconds} s\n{worker.tail()}")
         time.sleep(0.2)
-    return answer
 
 
 def ends(bootstrap: str, prefix: str) -> dict[str, list[dict[str, Any]]]:
@@ -210,10 +212,8 @@ def running(bootstrap: str, prefix: str, directory: Path) -> Iterator[Worker]:
 def check_every_bad_record_is_put_aside(bootstrap: str, prefix: str, sent: Sent, worker: Worker) -> None:
     """Byte for byte: key, value, its own headers; the reason, and where it came from. Once each."""
     many = len(sent.bad) + len(sent.refused)
-    letters = until(
-        lambda: (found := dead_letters(bootstrap, prefix)) if len(dead_letters(bootstrap, prefix)) >= many else [],
-        f"{many} dead letters", worker,
-    )  # fmt: skip
+    until(lambda: len(dead_letters(bootstrap, prefix)) >= many, f"{many} dead letters", worker)
+    letters = dead_letters(bootstrap, prefix)
     came = {
         (record.partition, record.offset): record.headers for record in read_all(bootstrap, f"{prefix}access-events")
     }
@@ -244,10 +244,8 @@ def check_every_bad_record_is_put_aside(bootstrap: str, prefix: str, sent: Sent,
 def check_good_records_were_processed(bootstrap: str, prefix: str, sent: Sent, worker: Worker) -> None:
     """Every good session ends by its limit, with every one of its events counted; no other session was ever there."""
     until(lambda: sent.good.keys() <= expired(bootstrap, prefix), "an expiry of each good session", worker)
-    accounts = until(
-        lambda: (found := ends(bootstrap, prefix)) if sent.good.keys() <= ends(bootstrap, prefix).keys() else None,
-        "an account of each good session", worker,
-    )  # fmt: skip
+    until(lambda: sent.good.keys() <= ends(bootstrap, prefix).keys(), "an account of each good session", worker)
+    accounts = ends(bootstrap, prefix)
     assert expired(bootstrap, prefix) == set(sent.good)
     assert {name: [sum(said["counts"].values()) for said in told] for name, told in accounts.items()} == {
         name: [count] for name, count in sent.good.items()
@@ -301,8 +299,8 @@ def check_repaired_ones_are_processed(
     cloudevent = next(row for row in rows if _name(sent, row) == "binary CloudEvent whose data is broken")
     lines = []
     for reason, row in chosen.items():
-        row = {name: said for name, said in row.items() if name != "value_base64"}
-        lines.append(json.dumps(row | {"value": activity(f"repaired-{reason}").decode()}))
+        kept = {name: said for name, said in row.items() if name != "value_base64"}
+        lines.append(json.dumps(kept | {"value": activity(f"repaired-{reason}").decode()}))
     lines.append(json.dumps(cloudevent | {"value": json.dumps({"session_id": "repaired-cloudevent"})}))
     still_bad = next(row for row in rows if row["reason"] == "bad_time" and not row.get("headers"))
     file = directory / "repaired.ndjson"

@@ -51,7 +51,7 @@ def tail(
             client.seek_to_beginning(*wanted)
         else:
             # Asked now, not at the first poll: whatever comes after this call began is seen.
-            for partition, end in {}.items():
+            for partition, end in client.end_offsets(wanted).items():
                 client.seek(partition, end)
         yield None
         while True:

@@ -4,12 +4,14 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from xml.etree import ElementTree as ET
 
 import typer
 
 from monitor.cli.output import Format, hint, show
+from monitor.cli.settings import Installation, takes_installation
+from monitor.core.controls import Control, ControlType
 from monitor.core.errors import InputError
 from monitor.core.events import Attributes, Principal
 from monitor.core.instants import Millis
@@ -20,6 +22,8 @@ from monitor.policy.compliance import Ruling, Verdict
 from monitor.policy.explain import explain as explanation
 from monitor.policy.standards import STANDARDS, against
 from monitor.wire.bad_record import BadTime
+from monitor.wire.codec import Record
+from monitor.wire.controls import POLICY_KEY, encode_control
 from monitor.wire.times import parse_time
 
 FAILED = 1
@@ -174,48 +178,36 @@ def run(
 
 
 @policy.command()
+@takes_installation
 def apply(
     file: File,
+    installation: Installation,
     reason: Annotated[str, typer.Option(help="Why: it stands beside the policy for whoever asks later.")],
-    by: Annotated[str, typer.Option(envvar="USER", help="Who orders it.")],
-    bootstrap_servers: Annotated[
-        str,
-        typer.Option(
-            envvar="SESSION_MONITOR_BOOTSTRAP_SERVERS",
-            help="Where the broker is: host:port, several with commas.",
-        ),
-    ] = "localhost:9092",
-    topic_prefix: Annotated[
-        str, typer.Option(envvar="SESSION_MONITOR_TOPIC_PREFIX", help="Stands before the topic's name.")
-    ] = "",
+    by: Annotated[str, typer.Option(envvar=["SESSION_MONITOR_BY", "USER"], help="Who orders it.")],
 ) -> None:
     """Let a policy rule every worker and gateway, live. A policy that can't be used is refused before anything is sent."""
     compiled = _read(file)
     for name, given in (("reason", reason), ("by", by)):
         if not given.strip():
             raise InputError(f"policy apply: --{name} is empty; an order without it is refused")
-    control = {
-        "type": "control.policy",
-        "id": "policy",
-        "reason": reason,
-        "by": by,
-        "policy_text": compiled.text,
-        "policy_version": compiled.version,
-    }
-    offset = _send(bootstrap_servers, topic_prefix, control)
-    typer.echo(f"{compiled.version} applied at {offset} of session-control")
+    order = Control(
+        -1, 0, ControlType.POLICY, "policy", reason=reason, by=by,
+        policy_text=compiled.text, policy_version=compiled.version,
+    )  # fmt: skip
+    offset = _send(installation, encode_control(order, _instant(None)))
+    typer.echo(f"{compiled.version} applied at {offset} of {installation.topics.session_control.name}")
     for found in doubts(compiled, _instant(None)):
         hint(f"{compiled.name}:{found.line}:{found.column}: {found.severity.value}: {found.message}")
 
 
-def _send(bootstrap_servers: str, topic_prefix: str, control: dict[str, Any]) -> int:
-    """Write one control to the topic and return its offset: the one place that knows how."""
+def _send(installation: Installation, record: Record) -> int:
+    """Write the policy's record to the topic and return its offset."""
     # Here, because the other verbs need no broker.
-    from monitor.broker.connection import Connection
     from monitor.broker.control_log import write_control
-    from monitor.wire.topics import Topics
 
-    return write_control(Connection(bootstrap_servers=bootstrap_servers), Topics(topic_prefix), control)
+    return write_control(
+        installation.connection, installation.topics, POLICY_KEY.decode(), record.value, record.headers
+    )
 
 
 def _text(file: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, BinaryIO
 import msgspec
 import typer
 
-from monitor.broker.connection import Connection
+from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError
 from monitor.core.events import EventType
 from monitor.publish import DeliveryError, DeliveryFailure, Publisher
@@ -68,21 +68,14 @@ def read_lines(stream: BinaryIO) -> Iterator[bytes]:
             line = stream.readline(READ_LIMIT)
 
 
+@takes_installation
 def publish(
     file: Annotated[
         Path | None,
         typer.Argument(help="Lines of JSON, one event each; '-' or nothing: stdin.", allow_dash=True),
     ] = None,
-    bootstrap_servers: Annotated[
-        str,
-        typer.Option(
-            envvar="SESSION_MONITOR_BOOTSTRAP_SERVERS",
-            help="Where the broker is: host:port, several with commas.",
-        ),
-    ] = "localhost:9092",
-    topic_prefix: Annotated[
-        str, typer.Option(envvar="SESSION_MONITOR_TOPIC_PREFIX", help="Stands before the topic's name.")
-    ] = "",
+    *,
+    installation: Installation,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
     type_: Annotated[
         str, typer.Option("--type", help="Of one event: opened, activity, reauthenticated or closed.")
@@ -140,10 +133,9 @@ def publish(
         tally.failed += 1
         _complain(f"line {failure.tag}: not delivered: {failure.error}")
 
-    connection = Connection(bootstrap_servers=bootstrap_servers)
     publisher = Publisher(
-        connection, topic_prefix=topic_prefix, granularity=0, block_timeout=300.0, on_error=undelivered
-    )
+        installation.connection, topic_prefix=installation.topics.prefix, granularity=0, block_timeout=300.0, on_error=undelivered,
+    )  # fmt: skip
     try:
         with publisher:
             if one is not None:

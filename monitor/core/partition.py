@@ -229,7 +229,11 @@ class Partition:
         return decided
 
     def adopt(self, session: Session) -> None:
-        """Take in a recovered session."""
+        """Take in a recovered session; one that was forgotten before, but not yet buried, is forgotten again."""
+        end = session.end
+        if end is not None and end.forget_after <= self.log_time and session.applied_offset < self.offset:
+            self.effects.append(Forgotten(session.session_id, self.offset - 1))
+            return
         self.sessions[session.session_id] = session
         self._arm(session)
 

@@ -60,7 +60,8 @@ def test_a_child_dies_with_its_parent_however_that_ends(tmp_path, end):
     )
     with parent:
         pid = int(parent.stdout.readline())
-        assert not gone(pid)
+        # Not before it has become what it is to be: until then its launcher looks after itself.
+        assert until(lambda: psutil.Process(pid).name() == "sleep")
         parent.send_signal(end)
         parent.wait(10)
         assert until(lambda: gone(pid))

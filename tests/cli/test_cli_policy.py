@@ -8,7 +8,12 @@ import typer
 from typer.testing import CliRunner
 
 import monitor.cli.policy as noun
+from monitor.broker.connection import Connection
+from monitor.broker.control_log import read_controls
+from monitor.core.controls import ControlType
 from monitor.core.errors import InputError
+from monitor.wire.controls import POLICY_KEY, decode_control
+from monitor.wire.topics import Topics
 
 POLICY = """version: 1
 defaults: {idle: 30m, absolute: 12h}
@@ -149,8 +154,8 @@ def test_cases_that_pass_and_cases_that_are_none(files):
 def sent(monkeypatch):
     found = []
 
-    def send(bootstrap_servers, topic_prefix, control):
-        found.append((bootstrap_servers, topic_prefix, control))
+    def send(installation, record):
+        found.append((installation, record))
         return 42
 
     monkeypatch.setattr(noun, "_send", send)
@@ -160,11 +165,24 @@ def sent(monkeypatch):
 def test_apply_sends_the_text_with_who_and_why(files, sent):
     result = run("apply", "p.yaml", "--reason", "audit", "--topic-prefix", "x-", env={"USER": "carol"})
     assert result.exit_code == 0
-    ((servers, prefix, control),) = sent
-    assert (servers, prefix) == ("localhost:9092", "x-")
-    assert (control["type"], control["reason"], control["by"]) == ("control.policy", "audit", "carol")
-    assert control["policy_text"] == POLICY
-    assert f"{control['policy_version']} applied at 42" in result.stdout
+    ((installation, record),) = sent
+    assert installation.connection.bootstrap_servers == "localhost:9092"
+    assert installation.topics.prefix == "x-"
+    control = decode_control(record.value, offset=0, appended=0)
+    assert (control.type, control.reason, control.by) == (ControlType.POLICY, "audit", "carol")
+    assert control.policy_text == POLICY
+    assert f"{control.policy_version} applied at 42 of x-session-control" in result.stdout
+
+
+@pytest.mark.embedded
+def test_apply_writes_what_workers_read(files, embedded, own_topics):
+    servers, prefix = own_topics(embedded)
+    where = ("--bootstrap-servers", servers, "--topic-prefix", prefix)
+    result = run("apply", "p.yaml", "--reason", "audit", "--by", "carol", *where)
+    assert result.exit_code == 0, result.output
+    (stored,) = read_controls(Connection(bootstrap_servers=servers), Topics(prefix))
+    control = decode_control(stored.value, offset=stored.offset, appended=stored.appended)
+    assert (stored.key, control.policy_text, control.by) == (POLICY_KEY, POLICY, "carol")
 
 
 def test_apply_refuses_before_anything_is_sent(files, sent):
