@@ -23,7 +23,7 @@ from monitor.core.errors import InvariantError
 _LAUNCH: Final = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(0)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != int(sys.argv[1]):
         os._exit(1)
 os.execv(sys.argv[2], sys.argv[2:])

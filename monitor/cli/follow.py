@@ -3,8 +3,8 @@
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Iterator
-from typing import Annotated, Final, cast
+from collections.abc import Iterator
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -48,10 +48,7 @@ def tail(
     """Print each command as it comes, until Ctrl-C. Watermarks and tombstones are passed over."""
     types = frozenset(_type(word) for word in type_ or ())
     topic = installation.topics.session_commands.name
-    records = cast(
-        "Generator[TailRecord | None, None, None]",
-        tail_topic(installation.connection, topic, earliest=from_beginning or not follow, follow=follow),
-    )
+    records = tail_topic(installation.connection, topic, earliest=from_beginning or not follow, follow=follow)
     # Closed here, not when it is collected: the consumer is its own.
     with contextlib.closing(records), contextlib.suppress(KeyboardInterrupt):
         if follow:

@@ -70,12 +70,11 @@ def read_lines(stream: BinaryIO) -> Iterator[bytes]:
 
 @takes_installation
 def publish(
+    installation: Installation,
     file: Annotated[
         Path | None,
         typer.Argument(help="Lines of JSON, one event each; '-' or nothing: stdin.", allow_dash=True),
     ] = None,
-    *,
-    installation: Installation,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
     type_: Annotated[
         str, typer.Option("--type", help="Of one event: opened, activity, reauthenticated or closed.")

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from monitor.core.errors import InvariantError
+from monitor.core.errors import AbsenceError, InvariantError
 from monitor.core.events import Tick
 from monitor.core.instants import MINUTE, SECOND, Millis
 from monitor.core.partition import Position
@@ -154,10 +154,10 @@ class Host:
             await self.checkpoint(list(self.owned))
         self.owned.clear()
 
-    def excused(self, owned: Owned) -> bool:
+    def excused(self, watched: object) -> bool:
         """Whether a partition may stand still: nothing that another process would do better holds it up."""
         away = self._clock.monotonic() - self._heard_at > SILENCE
-        return away or owned.intake.blocked is Blocked.AHEAD
+        return away or (isinstance(watched, Owned) and watched.intake.blocked is Blocked.AHEAD)
 
     # --- applying ------------------------------------------------------------------------------------
 
@@ -372,7 +372,7 @@ class Host:
                 "for this group. Name the group that wrote it (--app-id), or delete the changelog topic to begin anew."
             )
         if self._settings.start_from is None:
-            raise InvariantError(
+            raise AbsenceError(
                 f"partition {number} of {self._topics.access_events.name} was never read by this group: "
                 "say where to begin with --from earliest or --from latest."
             )

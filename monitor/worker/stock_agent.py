@@ -4,6 +4,7 @@ Run as a program by `bench`: `python -m monitor.worker.stock_agent BOOTSTRAP APP
 """
 
 import sys
+from typing import Any
 
 import faust
 import orjson
@@ -18,8 +19,8 @@ def build(bootstrap: str, app_id: str, topic: str, partitions: int) -> faust.App
     )  # fmt: skip
     sessions = app.Table("last-activity", partitions=partitions, key_type=str, value_type=str)
 
-    @app.agent(app.topic(topic, value_serializer="raw", key_serializer="raw"))  # type: ignore[untyped-decorator]
-    async def watch(events: "faust.Stream[bytes]") -> None:
+    @app.agent(app.topic(topic, value_serializer="raw", key_serializer="raw"))
+    async def watch(events: Any) -> None:
         async for value in events:
             event = orjson.loads(value)
             sessions[event["session_id"]] = event["time"]

@@ -69,12 +69,16 @@ def test_a_child_dies_with_its_parent_however_that_ends(tmp_path, end):
 
 def test_a_child_outlives_the_thread_that_started_it(tmp_path):
     child = Child(SLEEP, tmp_path / "out")
-    thread = threading.Thread(target=child.start)
+
+    def started() -> bool:
+        return until(lambda: child.alive and psutil.Process(child.pid).name() == "sleep")
+
+    # The thread stays until the child is what it is to be: only then has the kernel been asked for its help.
+    thread = threading.Thread(target=lambda: (child.start(), started()))
     thread.start()
     thread.join()
     try:
-        # The signal of a dead "parent" would arrive at once; the launcher needs a moment to ask for it.
-        assert until(lambda: psutil.Process(child.pid).name() == "sleep")
+        assert started()
         assert not until(lambda: not child.alive, seconds=0.3)
     finally:
         child.stop()

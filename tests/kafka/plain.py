@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
@@ -21,7 +21,7 @@ def rfc3339(millis: int) -> str:
 
 
 def millis(text: str) -> int:
-    return round(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def command_id(command: dict[str, Any]) -> str:
@@ -46,7 +46,7 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self._offset = 0
 
-    def start(self) -> "Worker":
+    def start(self) -> Self:
         self._offset = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -88,7 +88,7 @@ class Worker:
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
 
-    def __enter__(self) -> "Worker":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
