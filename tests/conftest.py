@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, settings
 
 from monitor.broker.administration import apply_topics
 from monitor.broker.apache import ApacheKafka
@@ -25,6 +26,10 @@ from monitor.broker.embedded import EmbeddedBroker
 from monitor.broker.libraries import java, libraries
 from monitor.core.errors import AbsenceError, MissingExtraError
 from monitor.wire.topics import Topics
+
+# Machines are shared: how long an example takes says nothing about it.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 ADDRESS = "SESSION_MONITOR_TEST_KAFKA"
 REQUIRED = frozenset(os.environ.get("SESSION_MONITOR_REQUIRE", "").replace(",", " ").split())

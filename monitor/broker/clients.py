@@ -23,6 +23,7 @@ from monitor.core.instants import SECOND
 
 CLIENT_ID: Final = "session-monitor"
 BOOTSTRAP_WAIT: Final = 10 * SECOND
+_LOGIN: Final = "--sasl-username, the password and --sasl-mechanism"
 REQUEST_WAIT: Final = 15 * SECOND
 
 
@@ -74,7 +75,13 @@ def _client(connection: Connection, kind: Any, **settings: Any) -> Iterator[Any]
         finally:
             client.close()
     except KafkaError as error:
-        raise AbsenceError(f"{connection.bootstrap_servers}: {explain(error)}") from error
+        # A broker that ends the connection sooner than its refusal can be read looks like one that does not serve.
+        doubt = (
+            f"; or that {_LOGIN} are right"
+            if connection.sasl and isinstance(error, KafkaTimeoutError)
+            else ""
+        )
+        raise AbsenceError(f"{connection.bootstrap_servers}: {explain(error)}{doubt}") from error
 
 
 class _Listener(logging.Handler):
@@ -118,9 +125,7 @@ def explain(error: KafkaError) -> str:
     if isinstance(error, TopicAuthorizationFailedError | AuthorizationError):
         return f"the broker does not let us ({said}): check the ACLs of this user"
     if isinstance(error, SaslAuthenticationFailedError):
-        return (
-            f"the broker does not know us ({said}): check --sasl-username, the password and --sasl-mechanism"
-        )
+        return f"the broker does not know us ({said}): check {_LOGIN}"
     if isinstance(error, KafkaTimeoutError | KafkaConnectionError):
         return (
             f"the broker was found but did not serve in time ({said}): check that the addresses it advertises"

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -61,7 +62,11 @@ def _versions() -> Iterator[str]:
 
 def _locate(name: str) -> Path | None:
     """Where the package is, without importing it."""
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # Faust replaces itself by a module without a spec, once it is imported
+        file = getattr(sys.modules.get(name), "__file__", None)
+        return None if file is None else Path(file).parent
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent

@@ -10,6 +10,7 @@ from typing import Annotated, Any, BinaryIO
 import msgspec
 import typer
 
+from monitor.broker.reach import require_broker
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError
 from monitor.core.events import EventType
@@ -132,6 +133,7 @@ def publish(
         tally.failed += 1
         _complain(f"line {failure.tag}: not delivered: {failure.error}")
 
+    require_broker(installation.connection)
     publisher = Publisher(
         installation.connection, topic_prefix=installation.topics.prefix, granularity=0, block_timeout=300.0, on_error=undelivered,
     )  # fmt: skip

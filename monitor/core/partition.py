@@ -576,9 +576,9 @@ class Partition:
         if control.type is ControlType.POLICY:
             session.seen = None
             if session.state is State.LIVE:
-                before = (session.plan.idle, session.absolute_limit)
+                before = (session.plan.idle, session.absolute_limit, session.trial)
                 self._replan(session, sweep.log_time, policy=self.controls.policy_at(control.offset))
-                if before != (session.plan.idle, session.absolute_limit):
+                if before != (session.plan.idle, session.absolute_limit, session.trial):
                     self._mark(session)
             return
         if control.type is ControlType.REVOKE:

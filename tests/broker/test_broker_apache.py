@@ -96,7 +96,7 @@ async def test_tls_and_sasl_reach_every_client(apache_kafka, tmp_path):
         ({"ssl_cafile": ""}, "certificate that can't be trusted"),
         ({"bootstrap_servers": f"127.0.0.1:{port}"}, "certificate that can't be trusted"),
         ({"bootstrap_servers": f"localhost:{plain}"}, "does not speak TLS as we do"),
-        ({"sasl_password": "wrong"}, "check --sasl-username, the password and --sasl-mechanism"),
+        ({"sasl_password": "wrong"}, "--sasl-username, the password and --sasl-mechanism"),
     ):
         with pytest.raises(AbsenceError) as error:
             verify_topics(Connection(**good | wrong), TOPICS)
