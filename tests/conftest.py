@@ -7,6 +7,7 @@ SESSION_MONITOR_REQUIRE      worlds (kafka, embedded; with commas) whose absence
 import functools
 import logging
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -33,6 +34,12 @@ settings.load_profile("shared")
 
 ADDRESS = "SESSION_MONITOR_TEST_KAFKA"
 REQUIRED = frozenset(os.environ.get("SESSION_MONITOR_REQUIRE", "").replace(",", " ").split())
+
+
+def pytest_configure() -> None:
+    """A shell starts background jobs with SIGINT ignored, and children inherit that: what is tested here is Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -172,6 +172,9 @@ def _rehearse(
 
 def _encoded(control: Control) -> Record:
     """The order's record. Raises InputError where it would be refused: before anything is connected."""
+    for name in ("reason", "by"):
+        if not getattr(control, name).strip():
+            raise InputError(f"--{name} is empty: an order says who gave it and why; give it some words")
     return encode_control(control, _now())
 
 
@@ -200,8 +203,9 @@ def _end(text: str) -> Millis:
     """When a lock ends: after a duration, or at an instant."""
     try:
         until = parse_time(text) if "T" in text or "t" in text else _now() + parse_duration(text)
-    except BadTime as error:
-        raise InputError(f"--expires {text!r}: {error.detail}") from None
+    except InputError as error:
+        said = error.detail if isinstance(error, BadTime) else error
+        raise InputError(f"--expires {text!r}: {said}") from None
     if until <= _now():
         raise InputError(f"--expires {text} is over already")
     return until

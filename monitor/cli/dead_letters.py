@@ -17,7 +17,7 @@ from monitor.cli.failure import ExitCode, NotFound
 from monitor.cli.output import Format, Output, hint, show
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError
-from monitor.wire.bad_record import BadRecord
+from monitor.wire.bad_record import BadRecord, DeadLetterReason
 from monitor.wire.dead_letters import PREFIX, DeadLetter, decode_dead_letter
 from monitor.wire.events import read_access_event, to_event, with_time
 from monitor.wire.partitioner import partition_for
@@ -91,6 +91,9 @@ def list_(
     """List dead letters, oldest first. -o ndjson gives whole records, ready to be repaired and replayed."""
     kept: deque[tuple[TailRecord, DeadLetter]] = deque(maxlen=most)
     kept.extend(read_all(installation, reason=reason))
+    # Not refused: a newer monitor may have other words.
+    if reason is not None and not kept and reason not in set(DeadLetterReason):
+        hint(f"no dead letter has the reason {reason!r}; reasons are {', '.join(DeadLetterReason)}")
     if output is Format.TABLE:
         show([_cells(record, letter) for record, letter in kept], COLUMNS, output)
     else:

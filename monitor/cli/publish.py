@@ -10,7 +10,7 @@ from typing import Annotated, Any, BinaryIO
 import msgspec
 import typer
 
-from monitor.broker.reach import require_broker
+from monitor.broker.clients import absent, administrator
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError
 from monitor.core.events import EventType
@@ -133,7 +133,7 @@ def publish(
         tally.failed += 1
         _complain(f"line {failure.tag}: not delivered: {failure.error}")
 
-    require_broker(installation.connection)
+    require_topic(installation)
     publisher = Publisher(
         installation.connection, topic_prefix=installation.topics.prefix, granularity=0, block_timeout=300.0, on_error=undelivered,
     )  # fmt: skip
@@ -150,6 +150,14 @@ def publish(
     _complain(f"published {publisher.published}, bad {tally.bad}, not delivered {tally.failed}")
     if tally.failed or tally.bad:
         raise typer.Exit(1 if tally.failed else 2)
+
+
+def require_topic(installation: Installation) -> None:
+    """Raise AbsenceError unless a broker is there with the topic: a publisher would ask again and again."""
+    connection, topic = installation.connection, installation.topics.access_events.name
+    with administrator(connection) as admin:
+        if topic not in admin.list_topics():
+            raise absent(connection, topic)
 
 
 def _one(type_: str, session_id: str, fields: Mapping[str, Any], source: str | None) -> bytes:

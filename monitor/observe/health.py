@@ -1,6 +1,6 @@
 """The two answers an orchestrator wants: whether the process is alive, and whether it is ready for work."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -41,6 +41,10 @@ class Working(Protocol):
     @property
     def recovering(self) -> Collection[int]:
         """The partitions it is about to own."""
+
+    @property
+    def stopped(self) -> Mapping[int, str]:
+        """The partitions that it can't decide for, and why."""
 
     @property
     def failed(self) -> Failure:
@@ -85,6 +89,9 @@ class Health:
         if worker.recovering:
             numbers = ", ".join(map(str, sorted(worker.recovering)))
             return Verdict(ok=False, reason=f"recovering partitions {numbers}")
+        if worker.stopped:
+            number, reason = min(worker.stopped.items())
+            return Verdict(ok=False, reason=f"partition {number} is stopped: {reason}")
         if not worker.owned:
             return Verdict(ok=False, reason="no partition is assigned")
         return Verdict(ok=True, reason=f"{len(worker.owned)} partitions are recovered and decided for")

@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Collection
 
-from monitor.core.errors import InvariantError
+from monitor.core.errors import AbsenceError, InvariantError
 from monitor.worker.delivery import Batch, Delivery
 from monitor.worker.ports import Owner
 
@@ -48,7 +48,8 @@ class Custody:
         """Keep the first error and deliver nothing more."""
         self.delivery.close_all()
         if not self.failure.done():
-            log.critical("worker_failed", exc_info=error)
+            # What the operator has left out needs no stack to be understood.
+            log.critical("worker_failed", exc_info=None if isinstance(error, AbsenceError) else error)
             self.failure.set_exception(error)
 
     async def take_over(self, partitions: Collection[int]) -> dict[int, int] | None:

@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from monitor.core.instants import LogMillis
-from monitor.worker.ports import Record
+from monitor.worker.ports import Headers, Record
 
 LOG_APPEND_TIME = 1
 """`timestamp_type` of a record whose time the broker set."""
@@ -122,13 +124,26 @@ class ReceiveTimes:
         self.exact = True
         """False once a record came without LogAppendTime: replays are then not exact."""
 
-    def stamp(self, partition: int, records: Sequence[StampedRecord]) -> None:
-        """Give records whose time a producer set the time of receipt."""
+    def stamp(self, partition: int, records: Sequence[StampedRecord]) -> Sequence[StampedRecord]:
+        """The records as they are, or with the time of receipt where a producer set their time."""
         if records[0].timestamp_type == LOG_APPEND_TIME and records[-1].timestamp_type == LOG_APPEND_TIME:
-            return
+            return records
         self.exact = False
         received = max(self._now(), self._last.get(partition, 0))
         self._last[partition] = received
-        for record in records:
-            if record.timestamp_type != LOG_APPEND_TIME:
-                record.timestamp = received
+        return [
+            record if record.timestamp_type == LOG_APPEND_TIME
+            else Received(record.offset, received, record.timestamp_type, record.key, record.value, record.headers)
+            for record in records
+        ]  # fmt: skip
+
+
+class Received(msgspec.Struct, gc=False):
+    """A record with the time of its receipt."""
+
+    offset: int
+    timestamp: LogMillis
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers

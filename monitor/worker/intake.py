@@ -16,6 +16,7 @@ from monitor.core.instants import NEVER, LogMillis, Millis
 from monitor.core.partition import Partition, kind_of
 from monitor.core.session import COUNT_UNITS, Session, State
 from monitor.core.timers import RANK_BITS
+from monitor.wire.bad_record import DeadLetterReason
 from monitor.wire.events import AccessEvent, BadRecord, read_access_event, understand
 from monitor.wire.partitioner import partition_for
 from monitor.worker.facts import Facts
@@ -58,6 +59,8 @@ class Intake:
         self.partition = partition
         self.facts = facts or Facts()
         self.blocked: Blocked | None = None
+        self.controls_end: int | None = None
+        """The end of session-control, asked for after a tick was met that spoke of more: then that tick is forged."""
         self.applied = 0
         """Records applied so far ..."""
         self.hot = 0
@@ -177,6 +180,10 @@ class Intake:
             return False
         elif isinstance(event, Tick):
             if event.controls_to > partition.controls.read_to:
+                if self.controls_end is not None and event.controls_to >= self.controls_end:
+                    detail = f"controls_to is {event.controls_to}, but session-control ends at {self.controls_end}"
+                    self._outlet.dead_letter(record, DeadLetterReason.RESERVED_TYPE, detail)
+                    return True
                 self.blocked = Blocked.CONTROLS
                 return False
             partition.tick(event, offset)

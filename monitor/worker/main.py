@@ -183,4 +183,4 @@ def read_policy(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise AbsenceError(f"policy file {path} can't be read: {error}") from error
+        raise AbsenceError(f"policy file {path} can't be read ({error}): name a YAML file in UTF-8") from error

@@ -69,6 +69,8 @@ class Host:
         """Nothing is owned yet; `start` begins the background turns."""
         self.owned: dict[int, Owned] = {}
         self.recovering: set[int] = set()
+        self.stopped: dict[int, str] = {}
+        """Partitions that are assigned but not owned, and why: state and offsets contradict one another."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._settings = settings
         self._topics = topics
@@ -103,7 +105,8 @@ class Host:
         began = self._clock.monotonic()
         self.recovering |= set(partitions)
         try:
-            starts = dict(zip(partitions, await asyncio.gather(*map(self._recover, partitions)), strict=True))
+            answers = await asyncio.gather(*map(self._recover, partitions), return_exceptions=True)
+            starts = self._judge(dict(zip(partitions, answers, strict=True)))
         finally:
             self.recovering -= set(partitions)
         gc.collect()
@@ -112,6 +115,21 @@ class Host:
         self._metrics.recovery_seconds.set(took / 1000)
         log.info("partitions_assigned", extra={"partitions": sorted(partitions), "took_ms": took})
         self._wake.set()
+        return starts
+
+    def _judge(self, answers: dict[int, int | BaseException]) -> dict[int, int]:
+        """A partition whose promises can't be kept stops alone, loudly; anything else stops the worker."""
+        starts = {}
+        for number, answer in answers.items():
+            if isinstance(answer, int):
+                starts[number] = answer
+            elif isinstance(answer, InvariantError):
+                self.stopped[number] = str(answer)
+                log.critical("partition_stopped", extra={"partition": number, "reason": str(answer)})
+            else:
+                raise answer
+        if not starts and answers:
+            raise InvariantError("no partition can be owned: " + "; ".join(dict.fromkeys(self.stopped.values())))
         return starts
 
     async def revoked(self, partitions: Collection[int]) -> None:
@@ -126,6 +144,7 @@ class Host:
         """They are somebody else's already: forget, write nothing."""
         for number in partitions:
             self.owned.pop(number, None)
+            self.stopped.pop(number, None)
             self._witness.forget(number)
             self._metrics.forget_partition(number)
 
@@ -190,6 +209,7 @@ class Host:
                 await self._put_right()
             for owned in list(self.owned.values()):
                 if owned.waiting:
+                    await self._look_for_controls(owned)
                     await self._apply(owned)
                 if not owned.partition.swept:
                     began = self._clock.monotonic()
@@ -201,6 +221,17 @@ class Host:
                 now = self._clock.monotonic()
                 if now - owned.last_watermark >= self._settings.watermark_every and owned.partition.swept:
                     self._publish_watermark(owned, now)
+
+    async def _look_for_controls(self, owned: Owned) -> None:
+        """A tick speaks of controls that we have not read. Where there are none, it is no owner's tick."""
+        if owned.intake.blocked is not Blocked.CONTROLS:
+            return
+        _, owned.intake.controls_end = await self._reader.bounds(self._topics.session_control.name, 0)
+        record = owned.waiting[0][0][owned.waiting[0][1]]
+        log.warning(
+            "tick_waits_for_controls",
+            extra={"partition": owned.number, "offset": record.offset, "controls_end": owned.intake.controls_end},
+        )
 
     async def _put_right(self) -> None:
         """Read what others wrote on our partitions, and write ours again where theirs is weaker."""

@@ -95,10 +95,10 @@ class TestOnTheTopic:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["revoke", "--subject", "a", "--reason", "  ", "--by", "b"], "reason is empty"),
-        (["revoke", "--subject", "a", "--reason", "r", "--by", ""], "by is empty"),
-        (["lock", "--subject", "a", "--reason", "", "--by", "b"], "reason is empty"),
-        (["unlock", "lock-1", "--reason", "", "--by", "b"], "reason is empty"),
+        (["revoke", "--subject", "a", "--reason", "  ", "--by", "b"], "--reason is empty"),
+        (["revoke", "--subject", "a", "--reason", "r", "--by", ""], "--by is empty"),
+        (["lock", "--subject", "a", "--reason", "", "--by", "b"], "--reason is empty"),
+        (["unlock", "lock-1", "--reason", "", "--by", "b"], "--reason is empty"),
         (["revoke", *WHY], "--subject"),
         (["revoke", "--all", "--role", "admin", *WHY], "not both"),
         (["revoke", "--subject", "", *WHY], "empty"),

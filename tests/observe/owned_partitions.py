@@ -59,4 +59,4 @@ def open_session(one, session_id, at=0, type_=EventType.OPENED, **said):
 def worker(*numbers, failed=None, recovering=()):
     """As `Host`, as far as health and API look at it."""
     failed = failed or SimpleNamespace(done=lambda: False, cancelled=lambda: False, exception=lambda: None)
-    return SimpleNamespace(owned={n: owned(n) for n in numbers}, recovering=set(recovering), failed=failed)
+    return SimpleNamespace(owned={n: owned(n) for n in numbers}, recovering=set(recovering), stopped={}, failed=failed)

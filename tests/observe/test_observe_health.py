@@ -11,7 +11,7 @@ from monitor.observe.health import STALLED_AFTER, Health
 @pytest.fixture
 async def worker():
     failed = asyncio.get_running_loop().create_future()
-    return SimpleNamespace(owned={0: object()}, recovering=set(), failed=failed)
+    return SimpleNamespace(owned={0: object()}, recovering=set(), stopped={}, failed=failed)
 
 
 async def test_alive_while_the_loop_turns(worker):
@@ -50,3 +50,10 @@ async def test_not_ready_after_a_failure_and_says_which(worker):
 async def test_not_ready_while_it_stops(worker):
     worker.failed.cancel()
     assert Health(worker).ready().reason == "stopping"
+
+
+async def test_a_stopped_partition_is_not_ready_and_says_why(worker):
+    worker.stopped[3] = "offsets and state differ"
+    ready = Health(worker).ready()
+    assert not ready.ok
+    assert "partition 3 is stopped: offsets and state differ" in ready.reason

@@ -5,7 +5,10 @@ from monitor.worker.delivery import Batch, Delivery, ReceiveTimes
 
 
 def records(*offsets: int, kind: int = 1, timestamp: int = 5) -> list[Any]:
-    return [SimpleNamespace(offset=offset, timestamp=timestamp, timestamp_type=kind) for offset in offsets]
+    return [
+        SimpleNamespace(offset=offset, timestamp=timestamp, timestamp_type=kind, key=None, value=b"", headers=())
+        for offset in offsets
+    ]
 
 
 def offsets(found: Any) -> list[int]:
@@ -69,17 +72,17 @@ def test_append_times_are_kept_and_producers_times_are_replaced() -> None:
     now = 1000
     times = ReceiveTimes(lambda: now)
     mine = records(0, 1)
-    times.stamp(0, mine)
+    assert times.stamp(0, mine) is mine
     assert {record.timestamp for record in mine} == {5}
     assert times.exact
     theirs = records(2, 3, kind=0)
-    times.stamp(0, theirs)
+    theirs = times.stamp(0, theirs)
     assert {record.timestamp for record in theirs} == {1000}
     assert not times.exact
     now = 900  # the wall clock steps back: the partition's time does not
     later = records(4, kind=0)
-    times.stamp(0, later)
+    later = times.stamp(0, later)
     assert later[0].timestamp == 1000
     other = records(4, kind=0)
-    times.stamp(1, other)
+    other = times.stamp(1, other)
     assert other[0].timestamp == 900

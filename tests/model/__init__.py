@@ -1,0 +1,1 @@
+"""The specification in code, and histories to try it on: independent of what it judges."""
