@@ -170,7 +170,7 @@ async def test_without_append_times_the_receive_time_stands_in(broker: World) ->
         assert worker.engine.offsets is not None
         assert not worker.engine.offsets.exact
         for partition in range(4):
-            stamps = [record.timestamp for record in worker.own.records_seen if record.partition == partition]
+            stamps = [record.timestamp for record in worker.own.records_of[partition]]
             assert stamps == sorted(stamps)
 
 
@@ -370,7 +370,7 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_time_alone(own_broke
         assert one.pending == 0
         await until(lambda: worker.own.count >= written, 60)
         for partition in range(4):
-            values = [int(r.value) for r in worker.own.records_seen if r.partition == partition]
+            values = [int(r.value) for r in worker.own.records_of[partition]]
             assert values == list(range(written // 4)), "lost, doubled or out of order"
             acks = [a for a in acknowledged if a.partition == partition]
             position = 0

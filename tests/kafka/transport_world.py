@@ -87,6 +87,7 @@ class RecordingOwner:
         self.next: dict[int, int] = {}
         self.got: dict[int, list[int]] = {}
         self.records_seen: list[Any] = []
+        self.records_of: dict[int, list[Any]] = {}
         self.ends: dict[int, int] = {}
         self.starts: dict[int, int] = {}
         self.slow_assigned = self.slow_revoked = self.slow_records = 0.0
@@ -151,6 +152,7 @@ class RecordingOwner:
             self.next[partition] = records[-1].offset + 1
             self.got.setdefault(partition, []).extend(record.offset for record in records)
             self.records_seen.extend(records)
+            self.records_of.setdefault(partition, []).extend(records)
             self.ends[partition] = end_offset
             if self.on_records is not None:
                 self.on_records(partition, records)
