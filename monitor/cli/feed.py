@@ -30,7 +30,6 @@ STOP_SECONDS: Final = 1.0
 MOST_SESSIONS: Final = 500
 """Live sessions asked of one worker."""
 EVENTS: Final = "session_monitor_events"
-TICKS: Final = "session_monitor_ticks"
 
 
 class Feed:
@@ -155,14 +154,15 @@ _open: Final = build_opener(ProxyHandler({})).open
 
 def _events(api: str) -> float:
     """Events applied so far, by a worker's metrics: records, less the worker's own ticks."""
-    events = ticks = 0.0
     with _open(f"{api}/metrics", timeout=ANSWER_SECONDS) as answer:
         families = text_string_to_metric_families(answer.read().decode())
-        for family in families:
-            total = sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
-            events += total if family.name == EVENTS else 0
-            ticks += total if family.name == TICKS else 0
-    return max(0.0, events - ticks)
+        return sum(
+            sample.value
+            for family in families
+            if family.name == EVENTS
+            for sample in family.samples
+            if sample.name.endswith("_total") and sample.labels.get("path") != "tick"
+        )
 
 
 def _wall() -> Millis:

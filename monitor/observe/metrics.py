@@ -72,7 +72,11 @@ class Taken(Protocol):
 
     @property
     def hot(self) -> int:
-        """How many of them took the hot way."""
+        """How many of them took the hot way ..."""
+
+    @property
+    def ticks(self) -> int:
+        """... and how many were ticks."""
 
 
 class OwnedPartition(Protocol):
@@ -142,7 +146,7 @@ class WorkerMetrics:
 
         self._events = counter(
             "events",
-            "Records of access-events applied, ticks included, by the way they took.",
+            "Records of access-events applied, by the way they took; ticks are the worker's own.",
             "partition",
             "path",
         )
@@ -177,9 +181,12 @@ class WorkerMetrics:
         if known is None or known.intake is not intake:
             known = self._known[partition.number] = _Known(intake)
         applied, hot = intake.applied, intake.hot
+        ticks = intake.ticks
         self._events.labels(number, "hot").inc(max(0, hot - known.hot))
-        self._events.labels(number, "cold").inc(max(0, applied - hot - (known.applied - known.hot)))
-        known.applied, known.hot = applied, hot
+        self._events.labels(number, "tick").inc(max(0, ticks - known.ticks))
+        cold = applied - hot - ticks - (known.applied - known.hot - known.ticks)
+        self._events.labels(number, "cold").inc(max(0, cold))
+        known.applied, known.hot, known.ticks = applied, hot, ticks
         for notice, count in partition.notices.items():
             self._notices.labels(notice.value).inc(max(0, count - known.notices.get(notice, 0)))
             known.notices[notice] = count
@@ -218,18 +225,19 @@ class WorkerMetrics:
             gauge.remove(label)
         for state in HELD:
             self._sessions.remove(label, state.name.lower())
-        for path in ("hot", "cold"):
+        for path in ("hot", "cold", "tick"):
             self._events.remove(label, path)
 
 
 class _Known:
     """What was counted of one partition at the last look."""
 
-    __slots__ = ("applied", "census", "hot", "intake", "notices")
+    __slots__ = ("applied", "census", "hot", "intake", "notices", "ticks")
 
     def __init__(self, intake: Taken) -> None:
         self.intake = intake
         self.applied = 0
         self.hot = 0
+        self.ticks = 0
         self.notices: dict[Notice, int] = {}
         self.census = Census()

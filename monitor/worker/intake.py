@@ -64,7 +64,9 @@ class Intake:
         self.applied = 0
         """Records applied so far ..."""
         self.hot = 0
-        """... and how many of them took the hot way."""
+        """... how many of them took the hot way ..."""
+        self.ticks = 0
+        """... and how many were ticks."""
         self._sample: Event | None = None
         self._outlet = outlet
         self._partitions = partitions
@@ -187,6 +189,7 @@ class Intake:
                 self.blocked = Blocked.CONTROLS
                 return False
             partition.tick(event, offset)
+            self.ticks += 1
         else:
             partition.alive(event)
         return True

@@ -43,7 +43,7 @@ def partition(number=0):
 def owned(number=0):
     return SimpleNamespace(
         partition=partition(number), committed=0, end_offset=0, backlog=0, paused=False,
-        intake=SimpleNamespace(applied=0, hot=0), ticks=SimpleNamespace(appended_at=0),
+        intake=SimpleNamespace(applied=0, hot=0, ticks=0), ticks=SimpleNamespace(appended_at=0),
     )  # fmt: skip
 
 

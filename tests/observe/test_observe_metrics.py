@@ -27,7 +27,7 @@ def owned(
             number=number, offset=offset, log_time=log_time, sessions=sessions, timers=SimpleNamespace(armed=7),
             notices=notices or {},
         ),
-        intake=intake or SimpleNamespace(applied=applied, hot=hot),
+        intake=intake or SimpleNamespace(applied=applied, hot=hot, ticks=0),
         end_offset=end,
         backlog=3,
     )  # fmt: skip
