@@ -42,6 +42,8 @@ class Graces(msgspec.Struct, gc=False):
 
     lateness: Millis
     quiet_until: LogMillis = 0
+    floor: LogMillis = 0
+    """The furthest watermark that an earlier, shorter `lateness` may have given: nothing new speaks of less."""
     sources: dict[str, EventMillis] = {}
     """Announced sources -> how far each has spoken."""
 
@@ -82,9 +84,11 @@ def waits_for_source(session: Session, graces: Graces, now: LogMillis) -> bool:
     )
 
 
-def effective(deadline: Millis, set_at: LogMillis, lateness: Millis) -> Millis:
+def effective(deadline: Millis, set_at: LogMillis, graces: Graces) -> Millis:
     """The instant a strike speaks of: the deadline, or the instant of its cause where it was long past."""
-    return deadline if deadline > set_at - lateness else set_at
+    if deadline > set_at:
+        return deadline
+    return deadline if deadline > max(set_at - graces.lateness, graces.floor) else set_at
 
 
 def next_warning(
@@ -145,8 +149,8 @@ def undecided(session: Session, graces: Graces, now: LogMillis) -> tuple[Millis,
     lateness = graces.lateness
     idle = session.idle_deadline
     absolute = session.absolute_deadline
-    of_idle = effective(idle, session.idle_set_at, lateness)
-    of_absolute = effective(absolute, session.absolute_set_at, lateness)
+    of_idle = effective(idle, session.idle_set_at, graces)
+    of_absolute = effective(absolute, session.absolute_set_at, graces)
     waits = []
     for instant, strike in (
         (of_idle, strike_of_idle(session, idle, session.idle_set_at, graces, now)),

@@ -39,6 +39,11 @@ from monitor.core.timers import Timers
 GAP: Final = 3 * SECOND
 """More than this between append times means that nobody was there to tick."""
 
+MOST_SOURCES: Final = 256
+"""Announced sources of one partition; one more takes the place of the one that has been silent longest."""
+MOST_LATE_SOURCES: Final = 32
+"""Sources whose late activity on one session is told apart within a minute."""
+
 ORDERABLE: Final = frozenset(Reason) - {
     Reason.IDLE_TIMEOUT, Reason.ABSOLUTE_TIMEOUT, Reason.CLOSED, Reason.LOCKED,
 }  # fmt: skip
@@ -56,6 +61,7 @@ class Position(msgspec.Struct, frozen=True):
     policy_since: LogMillis = 0
     """The log time since which its policy rules."""
     sources: dict[str, Millis] = {}
+    floor: LogMillis = 0
 
 
 class Passed(msgspec.Struct, frozen=True, gc=False):
@@ -98,7 +104,7 @@ class Partition:
         self.standing = Standing(policy)
         for control in controls.between(-1, position.controls_to):
             self.standing.take(control, controls.policy_at(control.offset))
-        self.graces = Graces(policy.timing.lateness, position.quiet_until, dict(position.sources))
+        self.graces = Graces(policy.timing.lateness, position.quiet_until, position.floor, dict(position.sources))
         self.offset = position.offset
         self.log_time = self._scribe.log_time = position.log_time
         self.last_append = position.last_append
@@ -125,7 +131,11 @@ class Partition:
         self._ring(now, offset - 1)
         self.log_time = self._scribe.log_time = now
         if self._sweep is not None:
-            self._sweep.passed.append(Passed(now, offset - 1, self.graces.quiet_until))
+            passed = self._sweep.passed
+            if len(passed) < 2 or (passed[-2].now, passed[-2].quiet_until) != (now, self.graces.quiet_until):
+                passed.append(Passed(now, offset - 1, self.graces.quiet_until))
+            else:
+                passed[-1] = Passed(now, offset - 1, self.graces.quiet_until)
 
     def apply(self, event: Event, offset: int) -> Refusal | None:
         """One access event. A refusal goes to dead letters; nothing of such an event was applied."""
@@ -163,7 +173,10 @@ class Partition:
             self.standing.take(control, self.controls.policy_at(control.offset))
             if control.type is ControlType.POLICY:
                 self.policy_since = self.log_time
-                self.graces.lateness = self.standing.policy.timing.lateness
+                graces, lateness = self.graces, self.standing.policy.timing.lateness
+                if lateness > graces.lateness:
+                    graces.floor = max(graces.floor, self.log_time - graces.lateness)
+                graces.lateness = lateness
         self._sweep = Sweep(controls, tick.controls_to, self.log_time, offset, [])
         self._sweeping = iter(list(self.sessions.values()))
 
@@ -173,6 +186,8 @@ class Partition:
         if event.final:
             sources.pop(event.source, None)
         else:
+            if event.source not in sources and len(sources) >= MOST_SOURCES:
+                del sources[min(sources, key=lambda name: (sources[name], name))]
             sources[event.source] = max(event.time, sources.get(event.source, 0))
         for session in [s for s in self._waiting.values() if s.source == event.source]:
             self._arm(session)
@@ -201,7 +216,7 @@ class Partition:
         """The partition's own state right before the next offset. Only when `swept`."""
         return Position(
             self.offset, self.log_time, self.last_append, self.controls_to, self.graces.quiet_until,
-            self.policy_since, dict(self.graces.sources),
+            self.policy_since, dict(self.graces.sources), self.graces.floor,
         )  # fmt: skip
 
     def next_due(self, now: LogMillis) -> LogMillis:
@@ -211,7 +226,7 @@ class Partition:
             if rung is None:
                 continue
             session = rung[1]
-            due = dues.next_due(session, self.graces, max(when, self.log_time))
+            due = dues.next_due(session, self.graces, self.log_time)
             self.timers.arm(session, due.when, due.kind.rank)
             if due.when <= when:
                 return when
@@ -311,28 +326,27 @@ class Partition:
             self._observe(session, kind, offset)
 
     def _strike(self, session: Session, kind: DueKind, due: LogMillis, offset: int) -> None:
-        lateness = self.graces.lateness
         if kind is DueKind.ABSOLUTE:
             reason, limit = Reason.ABSOLUTE_TIMEOUT, session.absolute_limit
-            at = dues.effective(session.absolute_deadline, session.absolute_set_at, lateness)
+            at = dues.effective(session.absolute_deadline, session.absolute_set_at, self.graces)
             cutoff = session.start
         else:
             reason, limit = Reason.IDLE_TIMEOUT, session.plan.idle
-            cutoff = at = dues.effective(session.idle_deadline, session.idle_set_at, lateness)
+            cutoff = at = dues.effective(session.idle_deadline, session.idle_set_at, self.graces)
         self._end(session, CommandType.EXPIRE, reason, at, cutoff, offset, due, limit=limit)
 
     def _observe(self, session: Session, kind: DueKind, offset: int) -> None:
-        plan, lateness, trial = session.plan, self.graces.lateness, session.trial
+        plan, trial = session.plan, session.trial
         if trial is None:
             raise InvariantError(f"session {session.session_id!r} has no rule on trial")
         if kind is DueKind.OBSERVED_ABSOLUTE:
             session.observed |= OBSERVED_ABSOLUTE
             limit, reason = plan.observed_absolute, Reason.ABSOLUTE_TIMEOUT
-            at = dues.effective(trial.absolute, trial.absolute_set_at, lateness)
+            at = dues.effective(trial.absolute, trial.absolute_set_at, self.graces)
         else:
             session.observed |= OBSERVED_IDLE
             limit, reason = plan.observed_idle, Reason.IDLE_TIMEOUT
-            at = dues.effective(trial.idle, trial.idle_set_at, lateness)
+            at = dues.effective(trial.idle, trial.idle_set_at, self.graces)
         self._scribe.tell(session, LifecycleType.EXPIRED, at, offset, reason=reason, limit=limit, observe=True)
 
     def _warn(self, session: Session, kind: DueKind, due: LogMillis, to: LogMillis, offset: int) -> None:
@@ -423,6 +437,8 @@ class Partition:
         self.notices[Notice.LATE_ACTIVITY] += 1
         source, minute = event.source or "", self.log_time // MINUTE
         minutes = session.late_minutes or {}
+        if source not in minutes and len(minutes) >= MOST_LATE_SOURCES:
+            source = ""
         if minutes.get(source) != minute:
             session.late_minutes = {name: m for name, m in minutes.items() if m == minute} | {source: minute}
             end = session.end
@@ -560,6 +576,11 @@ class Partition:
     def _live_through(self, session: Session, sweep: Sweep) -> None:
         """Let happen what would have happened to this session since the sweep began, where it would have."""
         now = self.log_time
+        if not sweep.passed:
+            return
+        first = msgspec.structs.replace(self.graces, quiet_until=0)
+        if dues.next_due(session, first, sweep.passed[0].now).when > sweep.passed[-1].now:
+            return
         for passed in sweep.passed:
             if session.applied_offset > passed.offset:
                 continue

@@ -20,11 +20,13 @@ RANK_MASK: Final = (1 << RANK_BITS) - 1
 class Timers:
     """Sessions by the instant at which they are to be looked at."""
 
-    __slots__ = ("_buckets", "_horizon", "_near", "armed")
+    __slots__ = ("_buckets", "_horizon", "_near", "_numbers", "armed")
 
     def __init__(self) -> None:
         """Nothing is armed."""
         self._buckets: dict[int, list[Session]] = {}
+        self._numbers: list[int] = []
+        """The numbers of the buckets, as a heap."""
         self._near: list[tuple[int, str, Session]] = []
         self._horizon = -1
         self.armed = 0
@@ -41,7 +43,11 @@ class Timers:
         if bucket <= self._horizon:
             heappush(self._near, (key, session.session_id, session))
         else:
-            self._buckets.setdefault(bucket, []).append(session)
+            entries = self._buckets.get(bucket)
+            if entries is None:
+                entries = self._buckets[bucket] = []
+                heappush(self._numbers, bucket)
+            entries.append(session)
 
     def ring(self, to: LogMillis) -> tuple[LogMillis, Session] | None:
         """Take out the first session that is armed at or before `to`, with its instant, or None."""
@@ -64,17 +70,16 @@ class Timers:
             self.armed -= 1
         if near:
             return near[0][0] >> RANK_BITS
-        return min(self._buckets) << WIDTH_BITS if self._buckets else NEVER
+        return self._numbers[0] << WIDTH_BITS if self._numbers else NEVER
 
     def _reach(self, bucket: int) -> None:
         """Turn every bucket up to this one into heap entries."""
         if bucket <= self._horizon:
             return
-        reached = range(self._horizon + 1, bucket + 1)
-        due = [b for b in reached if b in self._buckets] if len(reached) < len(self._buckets) else sorted(
-            b for b in self._buckets if b <= bucket
-        )
         self._horizon = bucket
+        due = []
+        while self._numbers and self._numbers[0] <= bucket:
+            due.append(heappop(self._numbers))
         for number in due:
             entries = self._buckets.pop(number)
             fresh = [

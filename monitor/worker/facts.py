@@ -39,6 +39,10 @@ class Facts:
         self.merged = 0
         """Facts that the replay had not derived by itself: normally none."""
 
+    def add(self, fact: Fact) -> None:
+        """One more, which the replay has not reached."""
+        self.pending = deque(sorted((*self.pending, fact), key=lambda one: one.offset))
+
     def merge(self, partition: Partition, before: int) -> None:
         """Let every fact that was decided before this offset hold."""
         while self.pending and self.pending[0].offset < before:
@@ -51,3 +55,4 @@ class Facts:
             if session.state is State.LIVE or fact.end.type is CommandType.REVOKE:
                 self.merged += 1
                 partition.settle(session, fact.end)
+

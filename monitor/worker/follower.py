@@ -49,6 +49,11 @@ class ControlFollower:
         """The background task: its failure is the worker's."""
         return self._task
 
+    async def watch(self) -> None:
+        """Return only when following ends; raise what ended it. Who does not read controls obeys nobody."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
     async def stop(self) -> None:
         """Stop following; idempotent."""
         if self._task is not None:

@@ -140,8 +140,11 @@ class Intake:
             swept = partition.swept
             if effects:
                 self._emit()
-        if place > start:
+        if self.blocked is not None:
+            partition.offset = records[place].offset  # it was advanced to, but not applied
+        elif place > start:
             partition.offset = records[place - 1].offset + 1
+        if place > start:
             self.applied += place - start
             self.hot += hot
         return place
@@ -206,6 +209,9 @@ class Intake:
             if home != partition.number and all(name != REROUTED_HEADER for name, _ in record.headers):
                 self._outlet.reroute(record, event, home)
                 return
+        known = partition.sessions.get(event.session_id)
+        if known is not None and record.offset <= known.applied_offset:
+            return  # a replay: it was applied, or refused, before; nothing may be remembered of it here
         refusal = partition.apply(event, record.offset)
         if refusal is not None:
             self._outlet.dead_letter(record, refusal.reason, refusal.detail)

@@ -12,9 +12,9 @@ from monitor.wire.topics import Topics
 from monitor.worker.intake import Intake
 from monitor.worker.outlet import LogOutlet
 from monitor.worker.ports import Appender, Record
-from monitor.worker.state import encode_position, encode_session, position_key
+from monitor.worker.state import POSITION_PREFIX, encode_position, encode_session, position_key
 from monitor.worker.ticker import Ticks
-from monitor.worker.witness import judge_command, judge_state
+from monitor.worker.witness import fact_in, judge_command, judge_state
 
 SLICE: Final = 1000
 """Records applied, or sessions encoded, between two turns of the event loop: a few milliseconds."""
@@ -64,6 +64,10 @@ class Owned:
 
     def answer_command(self, record: Record) -> None:
         """Somebody else wrote on our commands partition: write ours again where theirs is weaker."""
+        fact = fact_in(record)
+        if fact is not None and fact.offset >= self.partition.offset:
+            self.intake.facts.add(fact)  # we have not read that far: it holds from there on
+            return
         restate, bury = judge_command(self.partition, record)
         for session_id in restate:
             self.partition.restate(self.partition.sessions[session_id])
@@ -76,7 +80,10 @@ class Owned:
         if session is not None and not session.dirty:
             session.dirty = True
             self.partition.dirty.append(session)
-        if bury is not None:
+        if bury is not None and bury.startswith(POSITION_PREFIX):
+            # After the next commit: it may be the very position that is about to be committed.
+            self.stale_positions.append(int(bury[len(POSITION_PREFIX) :]))
+        elif bury is not None:
             appender.append(topic, self.number, bury, None)
 
 

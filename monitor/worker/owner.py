@@ -29,7 +29,7 @@ from monitor.worker.intake import Blocked, Intake
 from monitor.worker.outlet import LogOutlet
 from monitor.worker.owned import Checkpoint, Owned
 from monitor.worker.ports import Appended, Appender, Clock, Offsets, Reader, Record
-from monitor.worker.state import encode_position, position_key
+from monitor.worker.state import ControlsNotReadError, encode_position, position_key
 from monitor.worker.witness import Witness, strangers
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ class Host:
         """Begin ticking, checkpointing and sweeping."""
         for name, turn in (
             ("ticks", self._tick_forever()), ("checkpoints", self._checkpoint_forever()), ("turns", self._turn_forever()),
+            ("controls", self._follower.watch()),
         ):  # fmt: skip
             task = asyncio.create_task(self._guarded(turn), name=name)
             self._background.append(task)
@@ -155,7 +156,13 @@ class Host:
             return
         owned.waiting.append((records, 0))
         owned.end_offset = end_offset
-        await self._apply(owned)
+        try:
+            await self._apply(owned)
+        except Exception as error:
+            # The record is advanced to, but not applied: no checkpoint may pass it.
+            if not self.failed.done():
+                self.failed.set_exception(error)
+            raise
         if owned.backlog > WAITING and not owned.paused:
             owned.paused = True
             self._offsets.pause(partition)
@@ -166,8 +173,9 @@ class Host:
     async def stop(self) -> None:
         """Final checkpoint of everything; idempotent."""
         background, self._background = self._background, []
-        for task in background:
-            task.cancel()
+        async with self._checkpointing:  # a checkpoint that has sealed must end: what it sealed is in its hands alone
+            for task in background:
+                task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         if self.owned and not self.failed.done():
             await self.checkpoint(list(self.owned))
@@ -317,13 +325,14 @@ class Host:
     async def _checkpoint_forever(self) -> None:
         while True:
             await self._clock.sleep(self._settings.checkpoint_every)
-            numbers = list(self.owned)
+            before = dict(self.owned)
+            numbers = list(before)
             try:
                 await self.checkpoint(numbers)
             except GroupMovedOnError as error:
                 # What we wrote before is another's business now: it sees the strange records and puts them right.
                 log.warning("checkpoint_refused", extra={"partitions": numbers, "error": str(error)})
-                await self.lost(numbers)
+                await self.lost([n for n in numbers if self.owned.get(n) is before[n]])
 
     async def checkpoint(self, partitions: Collection[int]) -> None:
         """Make everything applied so far durable, and commit. See `Checkpoint` for the order."""
@@ -350,6 +359,8 @@ class Host:
             written = sum(checkpoint.write() for _, _, checkpoint in sealed)
             await self._appender.settled(self._appender.mark())
             still = [(n, o, c) for n, o, c in sealed if self.owned.get(n) is o]
+            if not still:
+                return
             await self._offsets.commit({number: checkpoint.position.offset for number, _, checkpoint in still})
             for _, _, checkpoint in still:
                 checkpoint.committed()
@@ -360,6 +371,7 @@ class Host:
     # --- recovery ------------------------------------------------------------------------------------
 
     async def _recover(self, number: int) -> int:
+        await self._appender.settled(self._appender.mark())  # what an earlier tenure of ours had on its way
         committed = await self._offsets.committed(number)
         changelog = await recovery.read_changelog(self._reader, self._topics, number)
         self._witness.watch(self._topics.changelog.name, number, changelog.end)
@@ -377,7 +389,7 @@ class Host:
                 )
             position = recovery.find_position(number, committed, changelog)
             await self._wait_for_controls(position.controls_to)
-            recovered = await recovery.rebuild(number, position, changelog, ledger, self._controls)
+            recovered = await self._rebuild(number, position, changelog, ledger)
         outlet = LogOutlet(number, self._topics, self._appender, self._clock, self._metrics)
         for key, value in recovered.weakened:
             outlet.again(key, value)
@@ -415,7 +427,22 @@ class Host:
         await self._offsets.commit({number: offset})
         return await recovery.rebuild(number, position, changelog, ledger, self._controls)
 
+    async def _rebuild(
+        self, number: int, position: Position, changelog: recovery.Changelog, ledger: recovery.Ledger
+    ) -> recovery.Recovered:
+        while True:
+            try:
+                return await recovery.rebuild(number, position, changelog, ledger, self._controls)
+            except ControlsNotReadError as error:  # a session is ahead of its partition, and of us
+                await self._wait_for_controls(error.controls_to)
+
     async def _wait_for_controls(self, controls_to: int) -> None:
+        if self._controls.read_to >= controls_to:
+            return
+        topic = self._topics.session_control.name
+        _, end = await self._reader.bounds(topic, 0)
+        if end <= controls_to:
+            raise InvariantError(f"{topic} ends at {end}, but control {controls_to} ruled already: the topic was made anew")
         while self._controls.read_to < controls_to:
             await self._clock.sleep(10)
 

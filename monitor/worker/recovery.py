@@ -5,6 +5,7 @@ Order of truth: the committed offset names the partition record to start from; s
 """
 
 import asyncio
+import logging
 from typing import Final
 
 import msgspec
@@ -12,13 +13,17 @@ import msgspec
 from monitor.core.commands import CommandType, strength
 from monitor.core.errors import InvariantError
 from monitor.core.partition import Partition, Position
+from monitor.core.session import State
 from monitor.core.standing import ControlLog
+from monitor.wire.bad_record import BadRecord
 from monitor.wire.commands import decode_command
 from monitor.wire.topics import Topics
 from monitor.worker.facts import Fact, Facts
 from monitor.worker.ports import Reader
-from monitor.worker.state import POSITION_PREFIX, Restorer, decode_position
+from monitor.worker.state import POSITION_PREFIX, Restorer, applied_offset_of, decode_position
 from monitor.worker.witness import end_of
+
+log = logging.getLogger(__name__)
 
 SLICE: Final = 2000
 """Sessions restored between two turns of the event loop."""
@@ -30,6 +35,8 @@ class Changelog(msgspec.Struct):
     sessions: dict[bytes, bytes]
     positions: dict[int, bytes]
     end: int
+    weaker: set[bytes] = set()
+    """Keys whose last record is not the one that got furthest: to be written again."""
 
 
 class Ledger(msgspec.Struct):
@@ -60,6 +67,7 @@ async def read_changelog(reader: Reader, topics: Topics, partition: int) -> Chan
     start, end = await reader.bounds(topics.changelog.name, partition)
     sessions: dict[bytes, bytes] = {}
     positions: dict[int, bytes] = {}
+    weaker: set[bytes] = set()
     async for records in reader.read(topics.changelog.name, partition, start, end):
         for record in records:
             key, value = record.key, record.value
@@ -73,9 +81,12 @@ async def read_changelog(reader: Reader, topics: Topics, partition: int) -> Chan
                     positions[number] = value
             elif value is None:
                 sessions.pop(key, None)
-            else:
+            elif key not in sessions or applied_offset_of(value) >= applied_offset_of(sessions[key]):
                 sessions[key] = value
-    return Changelog(sessions, positions, end)
+                weaker.discard(key)
+            else:
+                weaker.add(key)
+    return Changelog(sessions, positions, end, weaker)
 
 
 async def read_ledger(reader: Reader, topics: Topics, partition: int) -> Ledger:
@@ -92,7 +103,11 @@ async def read_ledger(reader: Reader, topics: Topics, partition: int) -> Ledger:
                 strongest.pop(key, None)
                 last.pop(key, None)
                 continue
-            command = decode_command(value)
+            try:
+                command = decode_command(value)
+            except BadRecord as bad:
+                log.warning("stray_record", extra={"topic": topics.session_commands.name, "offset": record.offset, "reason": bad.detail})
+                continue
             kind = command.known_type
             if kind is None or command.known_reason is None:
                 raise InvariantError(
@@ -133,17 +148,32 @@ async def rebuild(
     """The partition as it stood right before `position.offset`, with the facts that the replay will meet."""
     partition = Partition(number, position, controls)
     restorer = Restorer(position, controls)
+    outlived: list[bytes] = []
+    """Keys of commands of an earlier life: their session was forgotten, and its id came back."""
     for count, (key, value) in enumerate(changelog.sessions.items()):
         if count % SLICE == SLICE - 1:
             await asyncio.sleep(0)
-        partition.adopt(restorer.session(key.decode(), value))
+        session = restorer.session(key.decode(), value)
+        partition.adopt(session)
+        if key in changelog.weaker:
+            session.dirty = True
+            partition.dirty.append(session)
+        fact = ledger.strongest.get(key)
+        if fact is None or fact.offset >= position.offset - 1 or session.state is not State.LIVE or fact.epoch < session.epoch:
+            continue
+        if fact.offset > session.applied_offset and fact.epoch == session.epoch:
+            partition.settle(session, fact.end)  # an older record of it stood last: what has ended stays ended
+        else:
+            outlived.append(key)
     facts = [fact for fact in ledger.strongest.values() if fact.offset >= position.offset - 1]
     orphans = [
         key
         for key, fact in ledger.strongest.items()
         if fact.offset < position.offset and key not in changelog.sessions and fact.end.forget_after <= position.log_time
     ]
+    orphans += outlived
     return Recovered(
         partition, Facts(facts), ledger.weakened, [n for n in changelog.positions if n != position.offset], orphans,
         changelog.end, ledger.end,
     )  # fmt: skip
+

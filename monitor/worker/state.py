@@ -66,6 +66,7 @@ class _StoredPosition(msgspec.Struct, array_like=True):
     quiet_until: int
     policy_since: int
     sources: dict[str, int]
+    floor: int = 0
 
 
 _decode_session = msgspec.msgpack.Decoder(_Stored).decode
@@ -93,6 +94,23 @@ def encode_session(session: Session) -> bytes:
     )  # fmt: skip
 
 
+class ControlsNotReadError(Exception):
+    """A session was written under controls that have not been read here yet."""
+
+    def __init__(self, controls_to: int) -> None:
+        """`controls_to` is how far must be read first."""
+        super().__init__(f"controls up to {controls_to} are needed")
+        self.controls_to = controls_to
+
+
+def applied_offset_of(value: bytes) -> int:
+    """How far a session's record has got. Raises InvariantError where it can't be read."""
+    try:
+        return _decode_session(value).applied_offset
+    except msgspec.MsgspecError as error:
+        raise InvariantError(f"a session's changelog record can't be read: {error}") from error
+
+
 class Restorer:
     """Turns changelog records back into sessions, for a partition that stands at `position`.
 
@@ -101,7 +119,8 @@ class Restorer:
     """
 
     def __init__(self, position: Position, controls: ControlLog) -> None:
-        """`controls` must have been read as far as any session has."""
+        """`controls` must have been read as far as the position; a session further on raises ControlsNotReadError."""
+        self._read_to = controls.read_to
         self._position = position
         self._policy_at = controls.ruling_at
         self._attributes: dict[Attributes, Attributes] = {}
@@ -114,6 +133,8 @@ class Restorer:
         except msgspec.MsgspecError as error:
             raise InvariantError(f"the changelog record of session {session_id!r} can't be read: {error}") from error
         position = self._position
+        if stored.controls_to > self._read_to:
+            raise ControlsNotReadError(stored.controls_to)
         controls_to, planned_at = stored.controls_to, stored.planned_at
         if controls_to <= position.controls_to:
             # Every sweep up to the position is over, whether or not it changed (and so wrote) this session.
@@ -141,7 +162,7 @@ def encode_position(position: Position) -> bytes:
     return _encode(
         (
             VERSION, position.offset, position.log_time, position.last_append, position.controls_to,
-            position.quiet_until, position.policy_since, position.sources,
+            position.quiet_until, position.policy_since, position.sources, position.floor,
         )
     )  # fmt: skip
 
@@ -154,5 +175,5 @@ def decode_position(value: bytes) -> Position:
         raise InvariantError(f"a partition record of the changelog can't be read: {error}") from error
     return Position(
         stored.offset, stored.log_time, stored.last_append, stored.controls_to, stored.quiet_until,
-        stored.policy_since, stored.sources,
+        stored.policy_since, stored.sources, stored.floor,
     )  # fmt: skip

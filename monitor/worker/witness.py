@@ -12,6 +12,7 @@ from monitor.core.partition import Partition
 from monitor.core.session import End, Session, State
 from monitor.wire.bad_record import BadRecord
 from monitor.wire.commands import CommandRecord, KeyKind, decode_command, read_key
+from monitor.worker.facts import Fact
 from monitor.worker.ports import Appended, Reader, Record
 from monitor.worker.state import POSITION_PREFIX
 
@@ -53,6 +54,20 @@ async def strangers(reader: Reader, topic: str, partition: int, start: int, end:
             yield record
 
 
+def fact_in(record: Record) -> Fact | None:
+    """The ending command in a record of the commands topic, if it is one."""
+    try:
+        kind, _ = read_key(record.key)
+        if kind is not KeyKind.SESSION or record.value is None:
+            return None
+        command = decode_command(record.value)
+    except BadRecord:
+        return None
+    if command.known_reason is None or command.known_type not in {CommandType.EXPIRE, CommandType.REVOKE}:
+        return None
+    return Fact(command.session_id, command.epoch, end_of(command))
+
+
 def judge_command(partition: Partition, record: Record) -> tuple[list[str], list[str]]:
     """What a stranger's record on the commands topic asks for: (sessions to restate, sessions to bury)."""
     try:
@@ -66,7 +81,10 @@ def judge_command(partition: Partition, record: Record) -> tuple[list[str], list
         return [], [session_id] if record.value is not None else []
     if record.value is None:
         return [session_id], []
-    command = decode_command(record.value)
+    try:
+        command = decode_command(record.value)
+    except BadRecord:
+        return [session_id], []
     if command.known_type is None or command.known_reason is None:
         return [], []
     theirs, ours = strength(command.epoch, command.known_type), _strength_of(session)
@@ -84,7 +102,7 @@ def judge_state(partition: Partition, record: Record, committed: int) -> tuple[S
     if key.startswith(POSITION_PREFIX):
         stale = record.value is not None and key != POSITION_PREFIX + str(committed).encode()
         return None, key if stale else None
-    session = partition.sessions.get(key.decode())
+    session = partition.sessions.get(key.decode("utf-8", "replace"))
     if session is None:
         return None, key if record.value is not None else None
     return session, None

@@ -1,4 +1,4 @@
-"""Reviews of core and worker: each test shows a sentence of DESIGN (sections 3, 4 and 6) that was not kept."""
+"""The owner under races and failures, on a log in memory: what the design promises, case by case."""
 
 import asyncio
 import json
