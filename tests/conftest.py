@@ -37,9 +37,11 @@ REQUIRED = frozenset(os.environ.get("SESSION_MONITOR_REQUIRE", "").replace(",", 
 
 
 def pytest_configure() -> None:
-    """A shell starts background jobs with SIGINT ignored, and children inherit that: what is tested here is Ctrl-C."""
+    """Background jobs and nohup start with signals ignored, and children inherit that: what is tested here is them."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)

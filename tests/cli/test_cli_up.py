@@ -73,7 +73,7 @@ def api():
     metrics = (
         "# TYPE session_monitor_events_total counter\n"
         'session_monitor_events_total{partition="0",path="hot"} 100\nsession_monitor_events_total{partition="0",path="cold"} 20\n'
-        "# TYPE session_monitor_ticks_total counter\nsession_monitor_ticks_total 30\n"
+        'session_monitor_events_total{partition="0",path="tick"} 30\n'
     )
 
     class Handler(BaseHTTPRequestHandler):
@@ -110,7 +110,7 @@ def test_the_feed_brings_sessions_counts_partitions_and_rates(api, monkeypatch):
     assert {row.session_id for row in picture.sessions} == {"s-0", "s-1"}
     assert (picture.live, picture.ended, picture.owned) == (2, 40, 1)
     assert one.ready
-    assert gathered._events._samples[-1][1] == 90
+    assert gathered._events._samples[-1][1] == 120
 
 
 def test_the_token_goes_to_http_addresses_only():
