@@ -163,6 +163,17 @@ class KafkaAppender:
                     self._pump(lane), name=f"append-{lane.topic}-{lane.partition}"
                 )
 
+    def discard(self, topic: str, partition: int) -> int:
+        """Forget what waits for a partition; a batch in flight is not called back."""
+        lane = self._lanes.get((topic, partition))
+        if lane is None:
+            return 0
+        count = len(lane.waiting)
+        lane.waiting.clear()
+        self._pending -= count
+        self._wake()
+        return count
+
     def mark(self) -> int:
         """The position after everything taken so far."""
         return self._taken

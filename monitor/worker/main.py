@@ -107,7 +107,7 @@ async def _work(settings: WorkerSettings, ready: Callable[[str], None] | None) -
         api = await _start_api(settings, name, metrics, cleanups)
         owner_settings = OwnerSettings(
             name=name, api=api.url if api is not None else "", start_from=settings.start_from,
-            checkpoint_every=settings.checkpoint_every_ms,
+            checkpoint_every=settings.checkpoint_every_ms, lease=settings.session_timeout_ms // 2,
         )  # fmt: skip
         host = Host(owner_settings, topics, ports.appender, ports.reader, ports.offsets, follower, clock, metrics)
         if api is not None:

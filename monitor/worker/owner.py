@@ -57,6 +57,8 @@ class OwnerSettings(msgspec.Struct, frozen=True):
     pending_most: int = 200_000
     """Records handed to the appender and unacknowledged: above, reading waits."""
     watermark_every: Millis = SECOND
+    lease: Millis = 5 * SECOND
+    """Half the session timeout: who has not reached the broker for so long may own nothing any more."""
 
 
 class Host:
@@ -142,8 +144,11 @@ class Host:
         log.info("partitions_revoked", extra={"partitions": sorted(partitions)})
 
     async def lost(self, partitions: Collection[int]) -> None:
-        """They are somebody else's already: forget, write nothing."""
+        """They are somebody else's already: forget, write nothing, and let nothing leave that has not left yet."""
         for number in partitions:
+            if number in self.owned:
+                self._appender.discard(self._topics.session_commands.name, number)
+                self._appender.discard(self._topics.changelog.name, number)
             self.owned.pop(number, None)
             self.stopped.pop(number, None)
             self._witness.forget(number)
@@ -152,7 +157,7 @@ class Host:
     async def records(self, partition: int, records: Sequence[Record], end_offset: int) -> None:
         """Apply one fetch; returns when it is applied, or waits in a bounded queue."""
         owned = self.owned.get(partition)
-        if owned is None or not records:
+        if owned is None or not records or not await self._holds_lease() or self.owned.get(partition) is not owned:
             return
         owned.waiting.append((records, 0))
         owned.end_offset = end_offset
@@ -213,6 +218,8 @@ class Host:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), 0.1)
             self._wake.clear()
+            if not await self._holds_lease():
+                continue
             if self._witness.holes:
                 await self._put_right()
             for owned in list(self.owned.values()):
@@ -337,6 +344,8 @@ class Host:
     async def checkpoint(self, partitions: Collection[int]) -> None:
         """Make everything applied so far durable, and commit. See `Checkpoint` for the order."""
         async with self._checkpointing:
+            if not await self._holds_lease():
+                return
             began = self._clock.monotonic()
             sealed = []
             for number in partitions:
@@ -445,6 +454,25 @@ class Host:
             raise InvariantError(f"{topic} ends at {end}, but control {controls_to} ruled already: the topic was made anew")
         while self._controls.read_to < controls_to:
             await self._clock.sleep(10)
+
+    # --- lease ---------------------------------------------------------------------------------------
+
+    async def _holds_lease(self) -> bool:
+        """Whether we may decide and write. After a silence (a stopped process, a lost broker) the group is asked
+        first, by committing what is committed already: where others own our partitions, it refuses.
+        """  # fmt: skip
+        owned = dict(self.owned)
+        if not owned or self._clock.monotonic() - self._heard_at <= self._settings.lease:
+            return True
+        log.warning("lease_ran_out", extra={"silent_ms": self._clock.monotonic() - self._heard_at})
+        try:
+            await self._offsets.commit({number: one.committed for number, one in owned.items()})
+        except GroupMovedOnError as error:
+            log.warning("lease_refused", extra={"partitions": sorted(owned), "error": str(error)})
+            await self.lost([number for number, one in owned.items() if self.owned.get(number) is one])
+            return False
+        self._heard_at = self._clock.monotonic()
+        return True
 
     # --- failure -------------------------------------------------------------------------------------
 

@@ -59,6 +59,9 @@ class Appender(Protocol):
     def flush(self) -> None:
         """Hand what was taken so far to the network, in as few batches as possible."""
 
+    def discard(self, topic: str, partition: int) -> int:
+        """Forget what was taken for a partition and has not left yet; how many records that were."""
+
     def mark(self) -> int:
         """The position after everything taken so far."""
 

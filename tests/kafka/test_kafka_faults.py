@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import threading
 import time
 from pathlib import Path
@@ -126,6 +127,35 @@ def test_second_worker_joins_and_leaves_without_a_trace(kafka_topics, tmp_path: 
     finally:
         first.ensure_dead()
         second.ensure_dead()
+    findings = _judge(bootstrap, prefix)
+    assert findings.events >= load.sent > 1000
+    assert findings.commands > 100
+
+
+def test_worker_stopped_for_longer_than_its_session_timeout_does_no_harm(kafka_topics, tmp_path: Path) -> None:
+    bootstrap, prefix = kafka_topics
+    policy = _policy(tmp_path)
+    load = Load(bootstrap, prefix, 30, seed=23)
+    zombie = Worker(bootstrap, prefix, policy, tmp_path / "zombie.log").start()
+    heir = Worker(bootstrap, prefix, policy, tmp_path / "heir.log")
+    try:
+        zombie.wait_until_ready()
+        heir.start()
+        heir.wait_until_ready()
+        load.start()
+        time.sleep(6)
+        assert zombie.process is not None
+        zombie.process.send_signal(signal.SIGSTOP)
+        time.sleep(11)  # its partitions go to the heir, who decides on
+        zombie.process.send_signal(signal.SIGCONT)
+        load.join()
+        time.sleep(12)
+        assert heir.stop() == 0, heir.tail()
+        time.sleep(3)
+        zombie.stop()
+    finally:
+        zombie.ensure_dead()
+        heir.ensure_dead()
     findings = _judge(bootstrap, prefix)
     assert findings.events >= load.sent > 1000
     assert findings.commands > 100

@@ -118,6 +118,11 @@ class World:
         self._landed.set()
         self._landed = asyncio.Event()
 
+    def discard(self, topic: str, partition: int) -> int:
+        before = len(self._way)
+        self._way = [item for item in self._way if item[1:3] != (topic, partition)]
+        return before - len(self._way)
+
     def release(self) -> None:
         self.held.clear()
         self.flush()
@@ -632,3 +637,49 @@ async def test_a_worker_that_reads_no_controls_any_more_fails() -> None:
     follower.task.exception()
     assert failed
     it.failed.exception()
+
+
+# --- a worker that has been away asks before it writes ----------------------------------------------------
+
+
+async def test_after_a_silence_the_group_is_asked_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    it = await owning(world)
+    written = {place: len(log) for place, log in world.logs.items()}
+    record = world.event()
+    world.clock.advance(6_000)
+
+    async def refused(_: dict[int, int]) -> None:
+        raise GroupMovedOnError("the group has moved on")
+
+    monkeypatch.setattr(it._offsets, "commit", refused)
+    await it.records(0, [record], 1)
+    await it.checkpoint([0])
+
+    assert not it.owned
+    written[TOPICS.access_events.name, 0] = written.get((TOPICS.access_events.name, 0), 0) + 1
+    assert {place: len(log) for place, log in world.logs.items() if log} == {k: v for k, v in written.items() if v}
+
+
+async def test_after_a_silence_of_the_broker_alone_work_goes_on() -> None:
+    world = World()
+    it = await owning(world)
+    record = world.event()
+    world.clock.advance(6_000)
+    asked = len(world.commits)
+    await it.records(0, [record], 1)
+
+    assert len(world.commits) == asked + 1
+    assert it.owned[0].partition.offset == 1
+
+
+async def test_what_waits_for_a_lost_partition_does_not_leave() -> None:
+    world = World()
+    it = await owning(world)
+    world.held.add(TOPICS.session_commands.name)
+    await it.records(0, [world.event(type="session.closed")], 1)
+    assert world.pending
+    await it.lost([0])
+    world.release()
+
+    assert not world.log(TOPICS.session_commands.name)
