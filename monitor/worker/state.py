@@ -1,10 +1,11 @@
 """The changelog's records: a session and a partition's position, as bytes and back.
 
 MessagePack arrays, the first member a format version. A reader knows every version that was ever written
-(`tests/data/state`); a plan is not written: it is a function of policy, attributes and the instant it was made.
+(`tests/worker/test_worker_state.py` keeps one of each); a plan is not written: it is a function of policy, attributes and the instant it was made.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -72,6 +73,18 @@ class _StoredPosition(msgspec.Struct, array_like=True):
 _decode_session = msgspec.msgpack.Decoder(_Stored).decode
 _decode_position = msgspec.msgpack.Decoder(_StoredPosition).decode
 
+S = TypeVar("S", _Stored, _StoredPosition)
+
+
+def _read(decode: Callable[[bytes], S], value: bytes, what: str) -> S:
+    try:
+        stored = decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvariantError(f"{what} can't be read: {error}") from error
+    if stored.version != VERSION:
+        raise InvariantError(f"{what} is of version {stored.version}, this worker knows {VERSION}: upgrade it")
+    return stored
+
 
 def encode_session(session: Session) -> bytes:
     """The value of a session's changelog record; the key is its id in UTF-8. A forgotten one is written as it ended."""
@@ -105,10 +118,7 @@ class ControlsNotReadError(Exception):
 
 def applied_offset_of(value: bytes) -> int:
     """How far a session's record has got. Raises InvariantError where it can't be read."""
-    try:
-        return _decode_session(value).applied_offset
-    except msgspec.MsgspecError as error:
-        raise InvariantError(f"a session's changelog record can't be read: {error}") from error
+    return _read(_decode_session, value, "a session's changelog record").applied_offset
 
 
 class Restorer:
@@ -128,10 +138,7 @@ class Restorer:
 
     def session(self, session_id: str, value: bytes) -> Session:
         """One session. Raises InvariantError where the bytes are not of a version known here."""
-        try:
-            stored = _decode_session(value)
-        except msgspec.MsgspecError as error:
-            raise InvariantError(f"the changelog record of session {session_id!r} can't be read: {error}") from error
+        stored = _read(_decode_session, value, f"the changelog record of session {session_id!r}")
         position = self._position
         if stored.controls_to > self._read_to:
             raise ControlsNotReadError(stored.controls_to)
@@ -169,10 +176,7 @@ def encode_position(position: Position) -> bytes:
 
 def decode_position(value: bytes) -> Position:
     """The partition's own record. Raises InvariantError where it can't be read."""
-    try:
-        stored = _decode_position(value)
-    except msgspec.MsgspecError as error:
-        raise InvariantError(f"a partition record of the changelog can't be read: {error}") from error
+    stored = _read(_decode_position, value, "a partition record of the changelog")
     return Position(
         stored.offset, stored.log_time, stored.last_append, stored.controls_to, stored.quiet_until,
         stored.policy_since, stored.sources, stored.floor,
