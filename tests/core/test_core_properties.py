@@ -398,7 +398,10 @@ def without_activity_nothing_lasts_longer(history):
     for session_id, command in first_end.items():
         if command.reason == "absolute_timeout":
             assert session_id in first_busy_end, "I3: activity kept it alive"
-            assert first_busy_end[session_id].id == command.id, "I3: activity moved its end"
+            end = first_busy_end[session_id]
+            # One more record may let an idle deadline strike that a gap then had deferred: earlier, never later.
+            idled_before = end.reason == "idle_timeout" and end.effective_at < command.effective_at
+            assert end.id == command.id or idled_before, "I3: activity moved its end"
     loosest = max(
         limits.get("absolute", 0)
         for p in policies_of(history)
