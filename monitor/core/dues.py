@@ -78,8 +78,9 @@ def waits_for_source(session: Session, graces: Graces, now: LogMillis) -> bool:
     if spoken is None:
         return False
     plan = session.plan
-    deadline = session.last_activity + min(plan.idle.ms, plan.observed_idle.ms)
-    return deadline <= now and spoken < session.last_activity + max(
+    last: int = session.last_activity
+    deadline = last + min(plan.idle.ms, plan.observed_idle.ms)
+    return deadline <= now and spoken < last + max(
         limit.ms for limit in (plan.idle, plan.observed_idle) if limit.ms < NEVER
     )
 

@@ -23,11 +23,12 @@ from monitor.core.plan import Limit, Policy
 from monitor.core.reasons import Reason
 from monitor.core.scribe import Scribe
 from monitor.core.session import (
-    COUNT_UNITS,
     OBSERVED_ABSOLUTE,
     OBSERVED_IDLE,
+    Dirty,
     End,
     Move,
+    Rows,
     Session,
     State,
     Trial,
@@ -96,6 +97,7 @@ class Partition:
         self.number = number
         self.controls = controls
         self.sessions: dict[str, Session] = {}
+        self.rows = Rows()
         self.timers = Timers()
         self._scribe = Scribe(number)
         self.effects = self._scribe.effects
@@ -313,6 +315,7 @@ class Partition:
             session.move(Move.FORGET)
             session.timer = 0
             del self.sessions[session.session_id]
+            self.rows.give_back(session)
             self._held.pop(session.session_id, None)
             self._waiting.pop(session.session_id, None)
             self.effects.append(Forgotten(session.session_id, offset))
@@ -382,12 +385,14 @@ class Partition:
             else:
                 self.notices[Notice.REAUTHENTICATION_IGNORED] += 1
         plan = self.standing.policy.plan(attributes, now)
-        session = Session(
-            event.session_id, attributes, plan, event.time, start, event.time, plan.absolute, now, now, now,
-            self.controls_to, applied_offset=offset, source=event.source, expires=event.expires or 0,
+        session = Session.begin(
+            self.rows, event.session_id, attributes, plan, event.source, opened_at=event.time, start=start,
+            last_activity=event.time, idle_set_at=now, absolute_set_at=now, planned_at=now,
+            controls_to=self.controls_to, applied_offset=offset,
         )  # fmt: skip
+        session.expires = event.expires or 0
         if event.type is not EventType.CLOSED:
-            session.counts = COUNT_UNITS[kind_of(event, session)]
+            session.tally(kind_of(event, session))
         self.sessions[event.session_id] = session
         self._settle_trial(session, now)
         self._mark(session)
@@ -426,7 +431,7 @@ class Partition:
             self._arm(session)
             return
         kind = kind_of(event, session)
-        session.counts += COUNT_UNITS[kind]
+        session.tally(kind)
         if kind & session.plan.counts:
             self._touch(session, event.time)
 
@@ -494,7 +499,8 @@ class Partition:
         plan = policy.plan(attributes, now)
         session.move(Move.REAUTHENTICATE)
         session.epoch += 1
-        session.attributes, session.plan, session.absolute_limit = attributes, plan, plan.absolute
+        session.attributes = attributes
+        session.follow(plan, plan.absolute)
         session.start, session.last_activity = at, max(at, event.time)
         session.idle_set_at = session.absolute_set_at = session.planned_at = now
         session.kept_first, session.kept_last = NEVER, 0
@@ -648,9 +654,8 @@ class Partition:
         if plan.valid_until <= cause:
             raise InvariantError(f"policy {plan.policy} made a plan that ended at {plan.valid_until}, before it began")
         idle, absolute = session.idle_deadline, session.absolute_deadline
-        session.plan = plan
-        if session.start + plan.absolute.ms < absolute or first_known:
-            session.absolute_limit = plan.absolute
+        sooner = session.start + plan.absolute.ms < absolute or first_known
+        session.follow(plan, plan.absolute if sooner else session.absolute_limit)
         self._absorb(session)
         if session.idle_deadline != idle:
             session.idle_set_at = cause
@@ -700,9 +705,9 @@ class Partition:
         self._scribe.tell(session, told, at, offset, reason=reason, limit=limit, command=order, control=control, event=event)
 
     def _mark(self, session: Session) -> None:
-        if not session.dirty:
-            session.dirty = True
+        if session.dirty == Dirty.NOTHING:
             self.dirty.append(session)
+        session.dirty = Dirty.CHANGED
 
     def _arm(self, session: Session, now: LogMillis | None = None) -> None:
         """Arm its timer for what comes next, and hold the watermark where a strike is deferred."""

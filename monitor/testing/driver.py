@@ -18,7 +18,7 @@ from monitor.core.events import Event, Tick
 from monitor.core.instants import LogMillis
 from monitor.core.lifecycle import Lifecycle
 from monitor.core.partition import Partition, Position
-from monitor.core.session import End, Session
+from monitor.core.session import Dirty, End, Session
 from monitor.core.standing import ControlLog
 from monitor.policy import compile_policy, version_of
 from monitor.wire.controls import decode_control
@@ -27,7 +27,7 @@ from monitor.worker.facts import Fact, Facts
 from monitor.worker.intake import Blocked, Intake
 from monitor.worker.ports import Headers, Record
 from monitor.worker.recovery import Changelog, Ledger, rebuild
-from monitor.worker.state import decode_position, encode_position, encode_session
+from monitor.worker.state import decode_position, encode_position, encode_session, encode_touches
 
 
 class Stored(msgspec.Struct):
@@ -69,7 +69,7 @@ class Driver:
         self._number, self._partitions = partition, partitions
         self._controls = ControlLog(_compiled)
         self._forgotten: list[Forgotten] = []
-        self._snapshots: dict[int, dict[bytes, bytes]] = {0: {}}
+        self._snapshots: dict[int, tuple[dict[bytes, bytes], dict[bytes, bytes]]] = {0: ({}, {})}
         self._last = now
         self.policy(policy, at=now)
         position = Position(0, controls_to=0)
@@ -125,12 +125,10 @@ class Driver:
         self._sweep()
         dirty, position = partition.dirty[:], partition.position()
         partition.dirty.clear()
-        for session in dirty:
-            session.dirty = False
-            self.changelog.sessions[session.session_id.encode()] = encode_session(session)
+        self._write(dirty)
         self.changelog.positions[position.offset] = encode_position(position)
         self.committed = position.offset
-        self._snapshots[position.offset] = dict(self.changelog.sessions)
+        self._snapshots[position.offset] = (dict(self.changelog.sessions), dict(self.changelog.touches))
         for gone in self._forgotten:
             if gone.session_id not in partition.sessions:
                 self.changelog.sessions.pop(gone.session_id.encode(), None)
@@ -139,9 +137,7 @@ class Driver:
 
     def write_ahead(self) -> None:
         """Write the dirty sessions, but die before the commit: what `restart` then finds is ahead."""
-        for session in self.partition.dirty:
-            session.dirty = False
-            self.changelog.sessions[session.session_id.encode()] = encode_session(session)
+        self._write(self.partition.dirty)
         self.partition.dirty.clear()
 
     def restart(self, committed: int | None = None) -> None:
@@ -153,7 +149,8 @@ class Driver:
         position = decode_position(self.changelog.positions[offset])
         changelog = self.changelog
         if committed is not None:
-            changelog = Changelog(dict(self._snapshots[offset]), dict(changelog.positions), 0)
+            sessions, touches = self._snapshots[offset]
+            changelog = Changelog(dict(sessions), dict(changelog.positions), 0, dict(touches))
         strongest: dict[bytes, Fact] = {}
         ranks: dict[bytes, tuple[int, int]] = {}
         for command in self.commands:
@@ -205,6 +202,16 @@ class Driver:
         self.rerouted.append((partition, record.value))
 
     # --- inside --------------------------------------------------------------------------------------
+
+    def _write(self, dirty: Sequence[Session]) -> None:
+        """What a checkpoint writes: what was only touched in one record, the rest whole."""
+        touched = [session for session in dirty if session.dirty == Dirty.TOUCHED]
+        for session in dirty:
+            if session.dirty != Dirty.TOUCHED:
+                self.changelog.sessions[session.session_id.encode()] = encode_session(session)
+            session.dirty = Dirty.NOTHING
+        if touched:
+            self.changelog.touches[str(len(self.changelog.touches)).encode()] = encode_touches(touched)
 
     def _adopt(self, partition: Partition, facts: Facts) -> None:
         self.partition = partition

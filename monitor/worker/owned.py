@@ -7,24 +7,40 @@ from typing import Final
 from monitor.core.effects import Forgotten
 from monitor.core.instants import LogMillis, Millis
 from monitor.core.partition import Partition, Position
-from monitor.core.session import Session
+from monitor.core.session import Dirty, Session
 from monitor.wire.topics import Topics
 from monitor.worker.intake import Intake
 from monitor.worker.outlet import LogOutlet
 from monitor.worker.ports import Appender, Record
-from monitor.worker.state import POSITION_PREFIX, encode_position, encode_session, position_key
+from monitor.worker.state import (
+    POSITION_PREFIX,
+    TOUCH_PREFIX,
+    TOUCHES,
+    encode_position,
+    encode_session,
+    encode_touches,
+    position_key,
+)
 from monitor.worker.ticker import Ticks
+from monitor.worker.touches import TouchLog
 from monitor.worker.witness import fact_in, judge_command, judge_state
 
 SLICE: Final = 1000
 """Records applied, or sessions encoded, between two turns of the event loop: a few milliseconds."""
 
 
+LOOK: Final = 10_000
+"""Sessions looked at between two turns, when a generation of touches ends."""
+
+
 class Owned:
     """A partition under this worker's hand. Everything but `await`ed writes is synchronous."""
 
-    def __init__(self, partition: Partition, intake: Intake, outlet: LogOutlet, committed: int) -> None:
+    def __init__(
+        self, partition: Partition, intake: Intake, outlet: LogOutlet, committed: int, touches: TouchLog
+    ) -> None:
         """`committed` is the offset that the group has committed."""
+        self.touches = touches
         self.partition = partition
         self.intake = intake
         self.outlet = outlet
@@ -35,6 +51,8 @@ class Owned:
         self.paused = False
         self.end_offset = committed
         self.stale_positions: list[int] = []
+        self.stale_touches: list[bytes] = []
+        """Records of touches that strangers wrote: all that they say is known here."""
         self.last_watermark: Millis = 0
         self.progressed_at: Millis = 0
 
@@ -76,10 +94,15 @@ class Owned:
 
     def answer_state(self, record: Record, topic: str, appender: Appender) -> None:
         """Somebody else wrote on our changelog partition: ours goes there again."""
+        if record.key is not None and record.key.startswith(TOUCH_PREFIX):
+            if record.value is not None and record.key not in self.touches:
+                self.stale_touches.append(record.key)
+            return
         session, bury = judge_state(self.partition, record, self.committed)
-        if session is not None and not session.dirty:
-            session.dirty = True
-            self.partition.dirty.append(session)
+        if session is not None:
+            if session.dirty == Dirty.NOTHING:
+                self.partition.dirty.append(session)
+            session.dirty = Dirty.CHANGED
         if bury is not None and bury.startswith(POSITION_PREFIX):
             # After the next commit: it may be the very position that is about to be committed.
             self.stale_positions.append(int(bury[len(POSITION_PREFIX) :]))
@@ -108,6 +131,11 @@ class Checkpoint:
         self._topic = topics.changelog.name
         self._appender = appender
         self._encoded: list[tuple[bytes, bytes]] = []
+        self._touched: list[Session] = []
+        self._written = 0
+        owned.touches.turn(len(partition.sessions))
+        self._retiring = owned.touches.retiring
+        self._look_at: list[Session] = [] if self._retiring is None else list(partition.sessions.values())
 
     @property
     def moves(self) -> bool:
@@ -116,12 +144,40 @@ class Checkpoint:
 
     def encode_some(self) -> bool:
         """Encode the next slice of dirty sessions; whether there are more."""
-        dirty, self._dirty = self._dirty[:SLICE], self._dirty[SLICE:]
+        dirty = self._dirty[-SLICE:]
+        del self._dirty[-SLICE:]
+        generation = self._owned.touches.generation
         for session in dirty:
-            session.dirty = False
-            # A forgotten one too, as it ended: a crash before its tombstone must not find it alive.
-            self._encoded.append((session.session_id.encode(), encode_session(session)))
-        return bool(self._dirty)
+            if session.dirty == Dirty.TOUCHED:
+                self._touched.append(session)
+                session.touched = generation
+            else:
+                # A forgotten one too, as it ended: a crash before its tombstone must not find it alive.
+                self._whole(session)
+            session.dirty = Dirty.NOTHING
+        if not dirty:
+            self._rescue_some()
+        while len(self._touched) >= TOUCHES or (self._touched and not self._dirty):
+            some, self._touched = self._touched[:TOUCHES], self._touched[TOUCHES:]
+            self._encoded.append((self._owned.touches.add(len(some)), encode_touches(some)))
+            self._written += len(some)
+        return bool(self._dirty or self._look_at)
+
+    def _whole(self, session: Session) -> None:
+        self._encoded.append((session.session_id.encode(), encode_session(session)))
+        self._written += 1
+        session.touched = 0
+
+    def _rescue_some(self) -> None:
+        """Write whole, in slices, what stands nowhere else than in the generation that ends.
+
+        Also where it has moved on since the position was sealed: the next checkpoint may never come.
+        """
+        some = self._look_at[-LOOK:]
+        del self._look_at[-LOOK:]
+        for session in some:
+            if session.touched == self._retiring:
+                self._whole(session)
 
     def write(self) -> int:
         """Append what was encoded and the position; the number of sessions. Only after the outputs are settled."""
@@ -129,7 +185,7 @@ class Checkpoint:
         for key, value in self._encoded:
             append(self._topic, number, key, value)
         append(self._topic, number, position_key(self.position.offset), encode_position(self.position))
-        return len(self._encoded)
+        return self._written
 
     def committed(self) -> None:
         """The offset is committed: let compaction have what it made obsolete."""
@@ -137,6 +193,11 @@ class Checkpoint:
         stale = [offset for offset in (*owned.stale_positions, owned.committed) if offset != self.position.offset]
         for offset in stale:
             append(self._topic, owned.number, position_key(offset), None)
+        stale_touches, owned.stale_touches = owned.stale_touches, []
+        if self._retiring is not None:
+            stale_touches += owned.touches.retired(self._retiring)
+        for key in stale_touches:
+            append(self._topic, owned.number, key, None)
         owned.stale_positions.clear()
         owned.committed = self.position.offset
         for gone in self.forgotten:

@@ -30,6 +30,7 @@ from monitor.worker.outlet import LogOutlet
 from monitor.worker.owned import Checkpoint, Owned
 from monitor.worker.ports import Appended, Appender, Clock, Offsets, Reader, Record
 from monitor.worker.state import ControlsNotReadError, encode_position, position_key
+from monitor.worker.touches import TouchLog
 from monitor.worker.witness import Witness, strangers
 
 log = logging.getLogger(__name__)
@@ -406,7 +407,8 @@ class Host:
             outlet.tombstone(key.decode())
         partition = recovered.partition
         intake = Intake(partition, outlet, self._topics.access_events.partitions, recovered.facts)
-        owned = Owned(partition, intake, outlet, partition.offset)
+        tenure = f"{self._settings.name}/{changelog.end}"
+        owned = Owned(partition, intake, outlet, partition.offset, TouchLog(tenure, changelog.touches))
         owned.stale_positions = recovered.stale_positions
         owned.progressed_at = self._clock.monotonic()
         await self._appender.settled(self._appender.mark())

@@ -13,14 +13,22 @@ import msgspec
 from monitor.core.commands import CommandType, strength
 from monitor.core.errors import InvariantError
 from monitor.core.partition import Partition, Position
-from monitor.core.session import State
+from monitor.core.session import Dirty, Session, State
 from monitor.core.standing import ControlLog
 from monitor.wire.bad_record import BadRecord
 from monitor.wire.commands import decode_command
 from monitor.wire.topics import Topics
 from monitor.worker.facts import Fact, Facts
 from monitor.worker.ports import Reader
-from monitor.worker.state import POSITION_PREFIX, Restorer, applied_offset_of, decode_position
+from monitor.worker.state import (
+    POSITION_PREFIX,
+    TOUCH_PREFIX,
+    Restorer,
+    applied_offset_of,
+    apply_touches,
+    decode_position,
+)
+from monitor.worker.touches import RECOVERED
 from monitor.worker.witness import end_of
 
 log = logging.getLogger(__name__)
@@ -35,6 +43,8 @@ class Changelog(msgspec.Struct):
     sessions: dict[bytes, bytes]
     positions: dict[int, bytes]
     end: int
+    touches: dict[bytes, bytes] = {}
+    """Records of touches by key, as they were written."""
     weaker: set[bytes] = set()
     """Keys whose last record is not the one that got furthest: to be written again."""
 
@@ -67,6 +77,7 @@ async def read_changelog(reader: Reader, topics: Topics, partition: int) -> Chan
     start, end = await reader.bounds(topics.changelog.name, partition)
     sessions: dict[bytes, bytes] = {}
     positions: dict[int, bytes] = {}
+    touches: dict[bytes, bytes] = {}
     weaker: set[bytes] = set()
     async for records in reader.read(topics.changelog.name, partition, start, end):
         for record in records:
@@ -79,6 +90,11 @@ async def read_changelog(reader: Reader, topics: Topics, partition: int) -> Chan
                     positions.pop(number, None)
                 else:
                     positions[number] = value
+            elif key.startswith(TOUCH_PREFIX):
+                if value is None:
+                    touches.pop(key, None)
+                else:
+                    touches[key] = value
             elif value is None:
                 sessions.pop(key, None)
             elif key not in sessions or applied_offset_of(value) >= applied_offset_of(sessions[key]):
@@ -86,7 +102,7 @@ async def read_changelog(reader: Reader, topics: Topics, partition: int) -> Chan
                 weaker.discard(key)
             else:
                 weaker.add(key)
-    return Changelog(sessions, positions, end, weaker)
+    return Changelog(sessions, positions, end, touches, weaker)
 
 
 async def read_ledger(reader: Reader, topics: Topics, partition: int) -> Ledger:
@@ -147,16 +163,24 @@ async def rebuild(
 ) -> Recovered:
     """The partition as it stood right before `position.offset`, with the facts that the replay will meet."""
     partition = Partition(number, position, controls)
-    restorer = Restorer(position, controls)
+    restorer = Restorer(position, controls, partition.rows)
     outlived: list[bytes] = []
     """Keys of commands of an earlier life: their session was forgotten, and its id came back."""
+    restored: dict[str, Session] = {}
     for count, (key, value) in enumerate(changelog.sessions.items()):
         if count % SLICE == SLICE - 1:
             await asyncio.sleep(0)
-        session = restorer.session(key.decode(), value)
+        session_id = key.decode()
+        restored[session_id] = restorer.session(session_id, value)
+    for value in changelog.touches.values():
+        apply_touches(value, restored, RECOVERED)
+        await asyncio.sleep(0)
+    for count, (key, session) in enumerate(zip(changelog.sessions, restored.values(), strict=True)):
+        if count % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
         partition.adopt(session)
         if key in changelog.weaker:
-            session.dirty = True
+            session.dirty = Dirty.CHANGED
             partition.dirty.append(session)
         fact = ledger.strongest.get(key)
         if fact is None or fact.offset >= position.offset - 1 or session.state is not State.LIVE or fact.epoch < session.epoch:

@@ -1,10 +1,12 @@
-"""The changelog's records: a session and a partition's position, as bytes and back.
+"""The changelog's records: a session, the touches of many sessions, and a partition's position, as bytes and back.
 
 MessagePack arrays, the first member a format version. A reader knows every version that was ever written
 (`tests/worker/test_worker_state.py` keeps one of each); a plan is not written: it is a function of policy, attributes and the instant it was made.
 """
 
-from collections.abc import Callable
+import sys
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -15,11 +17,30 @@ from monitor.core.events import Attributes, Principal
 from monitor.core.partition import Position
 from monitor.core.plan import Limit
 from monitor.core.reasons import Reason
-from monitor.core.session import End, Session, State, Trial, Warned
+from monitor.core.session import (
+    APPLIED,
+    COUNTS,
+    IDLE_SET,
+    LAST_ACTIVITY,
+    MORE_COUNTS,
+    NOTHING_ASIDE,
+    Aside,
+    End,
+    Rows,
+    Session,
+    State,
+    Trial,
+    Warned,
+)
 from monitor.core.standing import ControlLog
 
 VERSION: Final = 1
 POSITION_PREFIX: Final = b"~partition/"
+TOUCH_PREFIX: Final = b"~touch/"
+TOUCHES: Final = 500
+"""Sessions in one record of touches: with the longest ids that is half a megabyte, usually 25 KB."""
+_MOVED: Final = (LAST_ACTIVITY, IDLE_SET, APPLIED, COUNTS, MORE_COUNTS)
+"""The columns that a touch moves."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -73,7 +94,17 @@ class _StoredPosition(msgspec.Struct, array_like=True):
 _decode_session = msgspec.msgpack.Decoder(_Stored).decode
 _decode_position = msgspec.msgpack.Decoder(_StoredPosition).decode
 
-S = TypeVar("S", _Stored, _StoredPosition)
+
+class _StoredTouches(msgspec.Struct, array_like=True):
+    version: int
+    ids: list[str]
+    numbers: list[bytes]
+    """One column each of 64-bit integers, little-endian, in the order of `_MOVED`."""
+
+
+_decode_touches = msgspec.msgpack.Decoder(_StoredTouches).decode
+
+S = TypeVar("S", _Stored, _StoredPosition, _StoredTouches)
 
 
 def _read(decode: Callable[[bytes], S], value: bytes, what: str) -> S:
@@ -128,8 +159,12 @@ class Restorer:
     plan is made with the policy that ruled *it*.
     """
 
-    def __init__(self, position: Position, controls: ControlLog) -> None:
-        """`controls` must have been read as far as the position; a session further on raises ControlsNotReadError."""
+    def __init__(self, position: Position, controls: ControlLog, rows: Rows) -> None:
+        """`controls` must have been read as far as the position; a session further on raises ControlsNotReadError.
+
+        `rows` are the partition's.
+        """
+        self._rows = rows
         self._read_to = controls.read_to
         self._position = position
         self._policy_at = controls.ruling_at
@@ -149,14 +184,69 @@ class Restorer:
         attributes = Attributes(*stored.attributes)
         attributes = self._attributes.setdefault(attributes, attributes)
         counts = stored.counts
-        return Session(
-            session_id, attributes, self._policy_at(controls_to).plan(attributes, planned_at), stored.opened_at,
-            stored.start, stored.last_activity, self._limits.setdefault(stored.absolute_limit, Limit(*stored.absolute_limit)),
-            stored.idle_set_at, stored.absolute_set_at, planned_at, controls_to, stored.state, stored.epoch,
-            counts[0] | counts[1] << 32 | counts[2] << 64 | counts[3] << 96, stored.applied_offset,
-            stored.kept_first, stored.kept_last, stored.source, stored.expires, stored.cutoff, stored.end, stored.lifted,
-            stored.idle_warned, stored.absolute_warned, stored.trial, stored.observed, stored.late_minutes,
+        try:
+            session = Session.begin(
+                self._rows, session_id, attributes, self._policy_at(controls_to).plan(attributes, planned_at), stored.source,
+                opened_at=stored.opened_at, start=stored.start, last_activity=stored.last_activity,
+                idle_set_at=stored.idle_set_at, absolute_set_at=stored.absolute_set_at, planned_at=planned_at,
+                controls_to=controls_to, applied_offset=stored.applied_offset, state=stored.state, epoch=stored.epoch,
+                counts=counts[0] | counts[1] << 32 | counts[2] << 64 | counts[3] << 96,
+            )  # fmt: skip
+        except OverflowError as error:
+            raise InvariantError(f"the changelog record of session {session_id!r} can't be read: {error}") from error
+        limit = session.plan.absolute
+        if stored.absolute_limit != (limit.ms, limit.rule):
+            session.follow(session.plan, self._limits.setdefault(stored.absolute_limit, Limit(*stored.absolute_limit)))
+        aside = Aside(
+            session.aside.absolute_limit, stored.kept_first, stored.kept_last, stored.expires, stored.cutoff, stored.end,
+            stored.lifted, stored.idle_warned, stored.absolute_warned, stored.trial, stored.observed, stored.late_minutes,
         )  # fmt: skip
+        if aside != NOTHING_ASIDE:
+            session.aside = aside
+        return session
+
+
+def encode_touches(sessions: Sequence[Session]) -> bytes:
+    """What moved of sessions that were only touched, in one record: they must be of one partition."""
+    columns, rows = sessions[0].columns, [session.row for session in sessions]
+    numbers = []
+    for place in _MOVED:
+        column = columns[place]
+        moved = array(column.typecode, [column[row] for row in rows])
+        if sys.byteorder == "big":
+            moved.byteswap()
+        numbers.append(moved.tobytes())
+    return _encode((VERSION, [session.session_id for session in sessions], numbers))
+
+
+def apply_touches(value: bytes, sessions: Mapping[str, Session], generation: int) -> int:
+    """Move each session to where a record of touches has it, where that is further; how many were moved.
+
+    A touch stands on the session's own record: whatever else changed was written whole, with a later offset.
+    """
+    stored = _read(_decode_touches, value, "a record of touches")
+    columns = []
+    for place, packed in zip(_MOVED, stored.numbers, strict=False):
+        column = array("Q" if place in {COUNTS, MORE_COUNTS} else "q")
+        column.frombytes(packed[: len(packed) // 8 * 8])
+        if sys.byteorder == "big":
+            column.byteswap()
+        columns.append(column)
+    if {len(column) for column in columns} != {len(stored.ids)} or len(columns) != len(_MOVED):
+        raise InvariantError("a record of touches can't be read: it has not one number of each kind for each session")
+    moved = 0
+    for session_id, last, idle_set, applied, counts, more in zip(stored.ids, *columns, strict=True):
+        session = sessions.get(session_id)
+        if session is None:
+            continue
+        held, row = session.columns, session.row
+        if held[APPLIED][row] >= applied:
+            continue
+        held[LAST_ACTIVITY][row], held[IDLE_SET][row], held[APPLIED][row] = last, idle_set, applied
+        held[COUNTS][row], held[MORE_COUNTS][row] = counts, more
+        session.touched = generation
+        moved += 1
+    return moved
 
 
 def position_key(offset: int) -> bytes:

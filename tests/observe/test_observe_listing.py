@@ -7,7 +7,7 @@ import pytest
 from monitor.core.errors import InputError
 from monitor.core.events import EventType
 from monitor.core.instants import MINUTE
-from monitor.core.session import State
+from monitor.core.session import STATE_COLUMN, State
 from monitor.observe import listing
 from monitor.observe.listing import KEPT, LISTINGS, ListingGoneError, Listings, Query, read_query
 from tests.observe.owned_partitions import START, open_session, owned, worker
@@ -59,7 +59,8 @@ async def test_sessions_that_come_and_go_meanwhile_do_no_harm(host):
         open_session(host.owned[0], f"new-{number}", at=1000)
     gone = [row.session_id for row in first.sessions] + ["s-20"]
     for session_id in gone:
-        host.owned[0].partition.sessions.pop(session_id).state = State.FORGOTTEN
+        session = host.owned[0].partition.sessions.pop(session_id)
+        session.columns[STATE_COLUMN][session.row] = State.FORGOTTEN
     cursor, seen = first.cursor, [row.session_id for row in first.sessions]
     while cursor:
         page = await listings.page(read_query({"limit": "5", "cursor": cursor}))

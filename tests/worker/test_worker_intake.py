@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monitor.core.session import Session
 from monitor.testing import Driver
 from monitor.wire.times import format_time
 from monitor.worker import intake
@@ -81,8 +82,8 @@ def _outcome(log: list[tuple[bytes | None, bytes | None, int]]) -> tuple[Any, ..
     sessions = {
         name: {
             field: getattr(session, field)
-            for field in session.__struct_fields__
-            if field not in {"seen", "likeness", "timer", "dirty"}
+            for field in ("plan", "source", "aside", *(n for n, what in vars(Session).items() if isinstance(what, property)))
+            if field not in {"likeness", "timer", "dirty", "touched"}
         }
         for name, session in driver.sessions.items()
     }

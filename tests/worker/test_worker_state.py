@@ -9,16 +9,19 @@ from hypothesis import strategies as st
 
 from monitor.core.errors import InvariantError
 from monitor.core.partition import Position
-from monitor.core.session import State
+from monitor.core.session import Rows, State
 from monitor.core.standing import ControlLog
 from monitor.testing import Driver
+from monitor.wire.times import format_time
 from monitor.worker.state import (
     ControlsNotReadError,
     Restorer,
     applied_offset_of,
+    apply_touches,
     decode_position,
     encode_position,
     encode_session,
+    encode_touches,
 )
 
 POLICY = "version: 1\ndefaults: {idle: 30m, absolute: 12h}\n"
@@ -36,13 +39,19 @@ POSITION_1 = bytes.fromhex(
     "990102cf000001a1ee5661e8cf000001a1ee5661e80000008000"
 )
 
+TOUCHES_1 = bytes.fromhex(
+    "930192a27331a2733295c410d06556eea1010000d06556eea1010000c410d06556eea1010000d06556eea1010000c410"
+    "04000000000000000500000000000000c41003000000000000000000000003000000c410000000000000000000000000"
+    "00000000"
+)  # fmt: skip
+
 
 def controls() -> ControlLog:
     return Driver(POLICY)._controls
 
 
 def restorer() -> Restorer:
-    return Restorer(Position(2, controls_to=0), controls())
+    return Restorer(Position(2, controls_to=0), controls(), Rows())
 
 
 def test_a_session_of_version_1_is_read() -> None:
@@ -84,3 +93,42 @@ def test_a_newer_version_is_refused_by_name() -> None:
 
     with pytest.raises(InvariantError, match="version 9"):
         restorer().session("s1", newer)
+
+
+def touched() -> Driver:
+    """Two sessions, each touched twice."""
+    driver = Driver(POLICY, now=NOW)
+    for second in range(3):
+        for session in ("s1", "s2"):
+            event = {"type": "session.activity", "session_id": session, "time": format_time(NOW + 1000 * second)}
+            driver.append({**event, "activity": "agent" if session == "s2" else "human"}, NOW + 1000 * second)
+    return driver
+
+
+def test_touches_of_version_1_are_read() -> None:
+    sessions = touched().sessions
+    for session in sessions.values():
+        session.last_activity, session.applied_offset, session.idle_set_at = NOW, 0, NOW
+    sessions["s2"].applied_offset = 99
+
+    assert apply_touches(TOUCHES_1, {**sessions}, 7) == 1, "one is further already"
+    one = sessions["s1"]
+    assert (one.last_activity, one.idle_set_at, one.applied_offset, one.touched) == (NOW + 2000, NOW + 2000, 4, 7)
+    assert one.counted() == (3, 0, 0, 0)
+    assert sessions["s2"].last_activity == NOW
+
+
+def test_touches_are_written_as_they_are_read() -> None:
+    sessions = touched().sessions
+
+    assert encode_touches([*sessions.values()]) == TOUCHES_1
+    assert apply_touches(TOUCHES_1, {}, 1) == 0, "a session that was forgotten stays so"
+
+
+@settings(max_examples=500)
+@given(st.integers(0, 120), st.integers(0, 255))
+def test_of_touches_too_nothing_but_the_typed_error_is_raised(place: int, byte: int) -> None:
+    value = bytearray(TOUCHES_1)
+    value[place % len(value)] = byte
+    with contextlib.suppress(InvariantError):
+        apply_touches(bytes(value), touched().sessions, 1)

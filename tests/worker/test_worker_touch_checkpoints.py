@@ -1,0 +1,79 @@
+"""Checkpoints of sessions that were only touched: few bytes, nothing lost, whenever the worker dies."""
+
+import random
+from typing import Any
+
+import pytest
+
+from monitor.worker import touches
+from monitor.worker.state import TOUCH_PREFIX
+from tests.worker.test_worker_promises import TOPICS, World, host
+
+SESSIONS = 30
+
+
+@pytest.fixture(autouse=True)
+def _generations_end_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(touches, "LEAST", SESSIONS)
+    monkeypatch.setattr(touches, "FULL", 2)
+
+
+def state_of(owner: Any) -> dict[str, Any]:
+    sessions = owner.owned[0].partition.sessions
+    return {
+        name: (s.last_activity, s.idle_set_at, s.applied_offset, s.counted(), s.start, s.epoch, s.attributes)
+        for name, s in sorted(sessions.items())
+    }
+
+
+def live(world: World) -> dict[bytes, bytes]:
+    last = {record.key: record.value for record in world.log(TOPICS.changelog.name)}
+    return {key: value for key, value in last.items() if key.startswith(TOUCH_PREFIX) and value is not None}
+
+
+async def test_touched_sessions_are_written_together_and_come_back_whole() -> None:
+    dice = random.Random(5)
+    world = World()
+    owner = await host(world)
+    await owner.assigned([0])
+    most = 0
+    for turn in range(60):
+        world.clock.advance(700)
+        # Some sessions are touched seldom: their state must outlive the generation that holds it.
+        names = [f"s{dice.randrange(SESSIONS if turn % 20 == 0 else 8)}" for _ in range(20)]
+        if turn == 0:
+            names = [f"s{number}" for number in range(SESSIONS)] * 2
+        records = [world.event(session=name, subject=f"user-{name}") for name in names]
+        await owner.records(0, records, len(world.log(TOPICS.access_events.name)))
+        await owner.checkpoint([0])
+        most = max(most, len(live(world)))
+        heir = await host(world)
+        heir._settings = owner._settings
+        assert await heir.assigned([0]) == {0: len(world.log(TOPICS.access_events.name))}
+        assert state_of(heir) == state_of(owner)
+        if dice.random() < 0.2:
+            owner = heir
+    assert 1 < most < 40, "the older go as the newer come"
+    whole = [r for r in world.log(TOPICS.changelog.name) if r.key.startswith(b"s") and r.value is not None]
+    assert len(whole) < 60 * 8, "a touch is not written whole"
+
+
+async def test_death_between_acknowledgement_and_commit_loses_no_touch() -> None:
+    world = World()
+    owner = await host(world)
+    await owner.assigned([0])
+    records = [world.event(session="s1"), world.event(session="s1")]
+    await owner.records(0, records, 2)
+    await owner.checkpoint([0])
+    world.clock.advance(1000)
+    await owner.records(0, [world.event(session="s1")], 3)
+    committed = dict(world.committed)
+    await owner.checkpoint([0])
+    expected = state_of(owner)
+    world.committed = committed  # the commit never arrived; the position record of then still stands
+    world.logs[TOPICS.changelog.name, 0] = [r for r in world.log(TOPICS.changelog.name) if r.value is not None]
+
+    heir = await host(world)
+    assert await heir.assigned([0]) == {0: 2}
+    await heir.records(0, world.log(TOPICS.access_events.name)[2:], 3)
+    assert state_of(heir) == expected
