@@ -27,7 +27,8 @@ class Timers:
         self._buckets: dict[int, list[Session]] = {}
         self._numbers: list[int] = []
         """The numbers of the buckets, as a heap."""
-        self._near: list[tuple[int, str, Session]] = []
+        self._near: list[tuple[int, str, int, Session]] = []
+        """The third member tells a session that was forgotten from the one that came back under its id."""
         self._horizon = -1
         self.armed = 0
         """Entries held, stale ones included."""
@@ -41,7 +42,7 @@ class Timers:
         self.armed += 1
         bucket = when >> WIDTH_BITS
         if bucket <= self._horizon:
-            heappush(self._near, (key, session.session_id, session))
+            heappush(self._near, (key, session.session_id, id(session), session))
         else:
             entries = self._buckets.get(bucket)
             if entries is None:
@@ -54,7 +55,7 @@ class Timers:
         self._reach(to >> WIDTH_BITS)
         near = self._near
         while near and near[0][0] >> RANK_BITS <= to:
-            key, _, session = heappop(near)
+            key, _, _, session = heappop(near)
             self.armed -= 1
             if session.timer == key:
                 session.timer = 0
@@ -65,7 +66,7 @@ class Timers:
         """The earliest instant at which something may ring; exact for instants up to `now`."""
         self._reach(now >> WIDTH_BITS)
         near = self._near
-        while near and near[0][2].timer != near[0][0]:
+        while near and near[0][3].timer != near[0][0]:
             heappop(near)
             self.armed -= 1
         if near:
@@ -83,7 +84,7 @@ class Timers:
         for number in due:
             entries = self._buckets.pop(number)
             fresh = [
-                (session.timer, session.session_id, session)
+                (session.timer, session.session_id, id(session), session)
                 for session in entries
                 if session.timer >> (RANK_BITS + WIDTH_BITS) == number
             ]

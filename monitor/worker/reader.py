@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
 
 from monitor.core.errors import AbsenceError, InvariantError
 from monitor.core.instants import Millis
+from monitor.worker.fetches import drain
 from monitor.worker.ports import Record
 from monitor.worker.settings import Connection
 
@@ -117,7 +118,7 @@ class KafkaReader:
 
     async def _fetch(self, consumer: AIOKafkaConsumer, tp: TopicPartition, timeout_ms: Millis) -> list[Any]:
         try:
-            fetched = await consumer.getmany(tp, timeout_ms=timeout_ms)
+            fetched = await self._drain(consumer, tp, timeout_ms)
         except OffsetOutOfRangeError:
             begin, end = await _bounds(consumer, tp)
             position = await consumer.position(tp)
@@ -131,8 +132,23 @@ class KafkaReader:
                 )
                 consumer.seek(tp, begin)
             return []
-        records: list[Any] = fetched.get(tp, [])
-        return records
+        return fetched.get(tp, [])
+
+    async def _drain(
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, timeout_ms: Millis
+    ) -> dict[TopicPartition, list[Any]]:
+        fetcher: Any = consumer._fetcher  # noqa: SLF001  (see `fetches`)
+        most: int = self._settings["max_poll_records"]
+        with fetcher._subscriptions.fetch_context():  # noqa: SLF001
+            fetched = await drain(fetcher, (tp,), most)
+            if not fetched and not fetcher._closed:  # noqa: SLF001
+                waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
+                done, _ = await asyncio.wait([waiter], timeout=timeout_ms / 1000)
+                if not done:
+                    waiter.cancel()
+                elif not fetcher._closed:  # noqa: SLF001
+                    fetched = await drain(fetcher, (tp,), most)
+        return fetched
 
     async def _connect(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(**self._settings)

@@ -24,7 +24,6 @@ from typing import Any, ClassVar, TypeVar
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
@@ -45,6 +44,7 @@ from monitor.core.errors import AbsenceError
 from monitor.worker.crossing import Crossing, across
 from monitor.worker.custody import Custody
 from monitor.worker.delivery import Batch, Delivery, ReceiveTimes
+from monitor.worker.fetches import drain
 from monitor.worker.settings import EngineSettings
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if consumer._closed or fetcher._closed:  # noqa: SLF001
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001
-            fetched = await self._drain(fetcher, consumer._max_poll_records)  # noqa: SLF001
+            fetched = await drain(fetcher, self._flowing, consumer._max_poll_records)  # noqa: SLF001
             if not fetched:
                 waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
                 done, _ = await asyncio.wait([waiter], timeout=seconds)
@@ -167,23 +167,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     return {}
                 if fetcher._closed:  # noqa: SLF001
                     raise ConsumerStoppedError
-                fetched = await self._drain(fetcher, consumer._max_poll_records)  # noqa: SLF001
+                fetched = await drain(fetcher, self._flowing, consumer._max_poll_records)  # noqa: SLF001
         return {
             tp.partition: Batch(tp.partition, self._runs[tp], consumer.highwater(tp) or 0, records)
             for tp, records in fetched.items()
             if records and tp in self._runs and tp in consumer.assignment()
         }
-
-    async def _drain(self, fetcher: Any, most: int | None) -> dict[TopicPartition, list[Any]]:
-        """What has been fetched, as aiokafka's parser leaves it.
-
-        A `ConsumerRecord` for each record (eleven members, most of them not wanted) costs more than parsing it.
-        """
-        for result in fetcher._records.values():  # noqa: SLF001
-            if type(result) is FetchResult and (parts := result._partition_records) is not None:  # noqa: SLF001
-                parts._consumer_record = _as_parsed  # noqa: SLF001
-        drained: dict[TopicPartition, list[Any]] = await fetcher.fetched_records(self._flowing, timeout=0, max_records=most)
-        return drained
 
     async def begin_in_thread(self, topic: str, starts: dict[int, tuple[int, int]]) -> None:
         """Seek and resume: (run, offset) by partition. A partition that is gone meanwhile is skipped."""
@@ -239,10 +228,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if busy:
             with consumer._subscription.fetch_context():  # noqa: SLF001
                 pass
-
-
-def _as_parsed(_tp: TopicPartition, record: Any) -> Any:
-    return record
 
 
 class Consumer(driver.Consumer):
