@@ -68,8 +68,8 @@ def run_worker(settings: WorkerSettings, ready: Callable[[str], None] | None = N
         raise MissingExtraError("worker", "the worker") from error
     if settings.policy is not None:
         compile_policy(settings.policy)
-    # Records come and go by the ten thousand, all of them tracked: collecting after 700 would cost a tenth of all time.
-    gc.set_threshold(200_000, 20, 100)
+    # Records come and go by the ten thousand, all of them tracked: collecting after every 700 would cost a tenth of all time.
+    gc.set_threshold(20_000, 10, 10)
     runner: type[asyncio.Runner] = asyncio.Runner
     with runner(loop_factory=_loop_factory(settings.uvloop)) as run:
         try:
