@@ -68,8 +68,6 @@ def run_worker(settings: WorkerSettings, ready: Callable[[str], None] | None = N
         raise MissingExtraError("worker", "the worker") from error
     if settings.policy is not None:
         compile_policy(settings.policy)
-    # Records come and go by the ten thousand, all of them tracked: collecting after every 700 would cost a tenth of all time.
-    gc.set_threshold(20_000, 10, 10)
     runner: type[asyncio.Runner] = asyncio.Runner
     with runner(loop_factory=_loop_factory(settings.uvloop)) as run:
         try:
@@ -123,6 +121,7 @@ async def _work(settings: WorkerSettings, ready: Callable[[str], None] | None) -
         cleanups.insert(0, ("watchdog", watchdog.stop))  # the last to go: a shutdown that hangs is ended too
         return host
 
+    tidying = asyncio.create_task(_tidy_forever(), name="tidying")
     engine = Engine(
         EngineSettings(
             app_id=topics.app_id, topic=topics.access_events.name, connection=settings.connection,
@@ -134,12 +133,29 @@ async def _work(settings: WorkerSettings, ready: Callable[[str], None] | None) -
     try:
         await engine.run()
     finally:
+        tidying.cancel()
         while cleanups:
             what, cleanup = cleanups.pop()
             try:
                 await asyncio.wait_for(cleanup(), 5)
             except Exception:
                 log.exception("cleanup_failed", extra={"part": what})
+
+
+async def _tidy_forever() -> None:
+    """Collect garbage by the clock: records come and go by the ten thousand, all of them tracked, and a collection
+    after every 700 of them would cost a tenth of all time. Nothing long-lived is tracked; see `Session`.
+    """  # fmt: skip
+    usual = gc.get_threshold()
+    gc.set_threshold(1_000_000, *usual[1:])
+    try:
+        turn = 0
+        while True:
+            await asyncio.sleep(0.5)
+            turn += 1
+            gc.collect(2 if turn % 120 == 0 else 1)
+    finally:
+        gc.set_threshold(*usual)
 
 
 async def ensure_policy(

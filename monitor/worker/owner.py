@@ -55,7 +55,7 @@ class OwnerSettings(msgspec.Struct, frozen=True):
     start_from: str | None = None
     """`earliest` or `latest`: where a partition begins that has never been committed."""
     checkpoint_every: Millis = 700
-    pending_most: int = 200_000
+    pending_most: int = 30_000
     """Records handed to the appender and unacknowledged: above, reading waits."""
     watermark_every: Millis = SECOND
     lease: Millis = 5 * SECOND

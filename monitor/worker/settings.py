@@ -33,11 +33,11 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_poll_interval_ms: Millis = 120_000
     """A worker that hands nothing over for so long leaves the group."""
     request_timeout_ms: Millis = 40_000
-    fetch_bytes: int = 4 << 20
+    fetch_bytes: int = 1 << 20
     """Per partition; bounds memory to partitions x this, and must hold the largest record batch."""
     fetch_wait_ms: Millis = 500
     """How long the broker may hold a fetch without data; it answers at once when there is some."""
-    poll_records: int = 20_000
+    poll_records: int = 5_000
     """Records made into objects at a time: bounds how long the consumer's thread keeps the interpreter."""
     stop_timeout: float = 20.0
     """Seconds for the last checkpoint; then as many for leaving the group."""
