@@ -15,7 +15,7 @@ up: $(VENV)/.run  ## A whole Session Monitor with a demo, on this machine; Ctrl-
 	@$(BIN)/session-monitor up --demo
 
 test: $(VENV)/.test  ## All tests that need neither Java nor containers
-	@$(PYTEST) -n auto --dist worksteal -m "not kafka"
+	@PROPERTY_FACTOR=$${PROPERTY_FACTOR:-0.1} $(PYTEST) -n auto --dist worksteal -m "not kafka"
 
 test-kafka: $(VENV)/.test  ## The tests on a real Apache Kafka, one address or what the machine has
 	@$(PYTEST) -m kafka

@@ -1,14 +1,15 @@
 """The engine and the naive model decide alike; killed, restored and replayed too; and the invariants hold by themselves.
 
 Histories come from `monitor.testing.strategies` and go through the whole decision path as bytes. A failing one is
-made as small as it gets and told in the error, with the seed: `PROPERTY_SEED=<seed>` runs the same again, and
-`PROPERTY_FACTOR=10` runs ten times as many.
+made as small as it gets and told in the error, with the seed: `PROPERTY_SEED=<seed>` runs the same again;
+`PROPERTY_FACTOR=0.1` runs a tenth of them (as `make test` does, for its time), 10 ten times as many; `.ci/run` runs all.
 """
 
 import os
 import secrets
 from functools import cache
 from itertools import pairwise
+from random import Random
 
 import orjson
 import pytest
@@ -27,6 +28,7 @@ from tests.model.smallest import smallest
 SEED = int(os.environ.get("PROPERTY_SEED", "0")) or secrets.randbits(64)
 FACTOR = float(os.environ.get("PROPERTY_FACTOR", "1"))
 DAY = 86_400_000
+CHUNKS, HISTORIES = 10, 20_000
 TOLD = {"session.attributes_changed", "session.warned"}  # of these the model knows nothing
 LIMITS = ("idle_timeout", "absolute_timeout")
 
@@ -183,10 +185,14 @@ def test_engine_decides_each_clause_as_the_model(history, decisions):
     assert len(Run(history).whole().orders) == len(decisions)
 
 
-@examples(3000)
-@given(WOVEN)
-def test_engine_decides_as_the_model(history):
-    hold(decides_as_the_model, history)
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_engine_decides_as_the_model_and_killed_at_every_step_alike(chunk):
+    """20,000 histories in all: first in peace, against the model; then with a kill and a restart after each record."""
+    dice = Random(f"{SEED}/{chunk}")
+    for _ in range(int(HISTORIES * FACTOR) // CHUNKS):
+        history = weave(dice.getrandbits(63))
+        hold(decides_as_the_model, history)
+        hold(survives_a_kill_at_every_step, history, dice.getrandbits(63))
 
 
 @examples(100)
@@ -262,6 +268,17 @@ def survives_kills(history):
     assert set(shaken.driver.sessions) == set(calm.driver.sessions)
 
 
+def survives_a_kill_at_every_step(history, number):
+    dice, log = Random(number), []
+    for step in history["log"]:
+        log.append(step)
+        if dice.random() < 0.4:
+            log.append({"kind": "act", "at": step["at"], "act": "checkpoint"})
+        act = dice.choice(("die", "die", "write ahead and die", "an earlier commit"))
+        log.append({"kind": "act", "at": step["at"], "act": act})
+    survives_kills({**history, "log": log})
+
+
 ACTS = st.sampled_from(("checkpoint", "checkpoint", "die", "write ahead and die", "an earlier commit"))
 DISTURBANCES = st.lists(st.tuples(st.integers(0, 60), ACTS), min_size=1, max_size=6)
 
@@ -294,7 +311,7 @@ def replays_alike(history, every):
 
 @examples(500)
 @given(WOVEN, st.sampled_from((5, 1, 3, 10)))
-def test_replay_from_any_committed_offset_decides_alike(history, every):
+def test_replay_from_any_committed_offset_gives_the_same_commands_with_the_same_ids(history, every):
     hold(replays_alike, history, every)
 
 
