@@ -416,23 +416,25 @@ class Partition:
         """An event of a session that is known, in the order: re-authentication, attributes, close or activity."""
         if event.expires is not None and event.expires > session.expires:
             session.expires = event.expires
+        kind, counts = kind_of(event, session), event.type is not EventType.CLOSED
         if not self._reauthenticate(session, event, offset):
             if session.state is not State.LIVE:
                 self._arrive_late(session, event, offset)
                 return
+            if counts:  # also where what it says meets a standing control: it came while the session lived
+                session.tally(kind)
             if event.source is not None and event.source != session.source:
                 session.source = event.source
                 self._arm(session)  # what it waits for may be another's word now
             attributes = self._merged(session.attributes, event, ratchet=True)
             if attributes != session.attributes and self._change(session, attributes, event, offset):
                 return
-        if event.type is EventType.CLOSED:
+        elif counts:
+            session.tally(kind)
+        if not counts:
             self._close(session, event, offset)
             self._arm(session)
-            return
-        kind = kind_of(event, session)
-        session.tally(kind)
-        if kind & session.plan.counts:
+        elif kind & session.plan.counts:
             self._touch(session, event.time)
 
     def _arrive_late(self, session: Session, event: Event, offset: int) -> None:

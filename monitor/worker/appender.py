@@ -73,7 +73,8 @@ class KafkaAppender:
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._pumps: dict[Lane, asyncio.Task[None]] = {}
         self._retired: set[asyncio.Task[None]] = set()
-        self._dirty: set[Lane] = set()
+        self._dirty: dict[Lane, None] = {}
+        """In the order in which they were written to."""
         self._timer: asyncio.Handle | None = None
         self._taken = 0
         self._pending = 0
@@ -142,7 +143,7 @@ class KafkaAppender:
         lane.waiting.append(Item(self._taken, key, value, headers, instead))
         self._taken += 1
         self._pending += 1
-        self._dirty.add(lane)
+        self._dirty[lane] = None
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = (
@@ -154,7 +155,7 @@ class KafkaAppender:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        dirty, self._dirty = self._dirty, set()
+        dirty, self._dirty = self._dirty, {}
         if self.failure is not None or self._producer is None:
             return
         for lane in dirty:

@@ -122,17 +122,24 @@ class Host:
         return starts
 
     def _judge(self, answers: dict[int, int | BaseException]) -> dict[int, int]:
-        """A partition whose promises can't be kept stops alone, loudly; anything else stops the worker."""
+        """A partition whose promises can't be kept stops alone, loudly; anything else stops the worker.
+
+        One that the group took back meanwhile is not ours, and no fault of anybody's: the group will say so itself.
+        """
         starts = {}
+        moved_on = False
         for number, answer in answers.items():
             if isinstance(answer, int):
                 starts[number] = answer
+            elif isinstance(answer, GroupMovedOnError):
+                moved_on = True
+                log.warning("recovery_abandoned", extra={"partition": number, "reason": str(answer)})
             elif isinstance(answer, InvariantError):
                 self.stopped[number] = str(answer)
                 log.critical("partition_stopped", extra={"partition": number, "reason": str(answer)})
             else:
                 raise answer
-        if not starts and answers:
+        if not starts and answers and not moved_on:
             raise InvariantError("no partition can be owned: " + "; ".join(dict.fromkeys(self.stopped.values())))
         return starts
 

@@ -42,6 +42,8 @@ class Cluster:
         self.watchers: list[Callable[[str, int], None]] = []
         self.committed: dict[int, int] = {}
         self.down_until = 0
+        self.slow = 0.02
+        """How many of the requests take tens or hundreds of milliseconds."""
         self.trouble = 0.0
         """How many of the requests are lost, or their answers."""
         self.members: dict[str, Member] = {}
@@ -59,7 +61,7 @@ class Cluster:
         return self.world.now < self.down_until
 
     def latency(self) -> int:
-        return self.dice.choice((1, 1, 1, 2, 2, 3, 5, 8)) if self.dice.random() < 0.98 else self.dice.randrange(50, 400)
+        return self.dice.choice((1, 1, 1, 2, 2, 3, 5, 8)) if self.dice.random() >= self.slow else self.dice.randrange(50, 400)
 
     def write(self, topic: str, partition: int, records: list[tuple[bytes | None, bytes | None, Any]]) -> int:
         """Append one batch, under one append time; its base offset."""

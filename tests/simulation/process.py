@@ -26,6 +26,8 @@ from tests.simulation.virtual import Loop
 HEARTBEAT = 1000
 FETCH = 40
 """Records in one fetch at most."""
+EPOCH = 77_000
+"""What monotonic clocks show when the simulation begins."""
 BATCH = 60
 """Records in one batch of the producer at most."""
 
@@ -110,7 +112,7 @@ class Process:
         return BASE + self.cluster.world.now + self.skew
 
     def monotonic(self) -> int:
-        return self.cluster.world.now + 77
+        return self.cluster.world.now + EPOCH
 
     async def sleep(self, duration: int) -> None:
         await asyncio.sleep(max(0, duration) / 1000)

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from monitor.policy import CompiledPolicy, compile_policy, version_of
+from monitor.wire.partitioner import partition_for
 from monitor.wire.topics import Topics
+from monitor.worker import appender
 from monitor.worker.follower import compiled as compile_control
 from tests.kafka.plain import rfc3339
 from tests.simulation.cluster import BASE, Cluster
-from tests.simulation.process import Process
+from tests.simulation.process import EPOCH, Process
 from tests.simulation.virtual import World
 
 POLICY = """
@@ -158,11 +160,19 @@ class Run:
         commands, changelog = self.topics.session_commands.name, self.topics.changelog.name
         self.cluster = Cluster(self.world, f"cluster {plan.seed}", plan.partitions, compacted={commands, changelog})
         self.cluster.trouble = plan.trouble
+        self.cluster.slow = 0.02 if plan.faults or plan.trouble else 0.0
         self.dice = random.Random(f"run {plan.seed}")
         self.processes: list[Process] = []
 
     def carry_out(self) -> "Run":
-        world = self.world
+        world, real = self.world, appender._monotonic
+        appender._monotonic = lambda: world.now + EPOCH
+        try:
+            return self._carry_out(world)
+        finally:
+            appender._monotonic = real
+
+    def _carry_out(self, world: World) -> "Run":
         self._start()
         for at, topic, key, value in self.plan.sends:
             world.at(at, lambda t=topic, k=key, v=value: self._send(t, k, v))
@@ -197,8 +207,6 @@ class Run:
             for partition in range(self.plan.partitions):
                 self.cluster.write(topic, partition, [(key, value, ())])
         else:
-            from monitor.wire.partitioner import partition_for
-
             partition = partition_for(key, self.plan.partitions) if topic == "access-events" else 0
             self.cluster.write(topic, partition, [(key, value, ())])
 
