@@ -86,6 +86,8 @@ class Host:
         self._metrics = metrics
         self._broker_clock = BrokerClock(clock.now(), clock.monotonic())
         self._checkpointing = asyncio.Lock()
+        self._committing = asyncio.Lock()
+        """No commit leaves before the one before it is answered: the lease's would take a checkpoint's back."""
         self._background: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._witness = Witness()
@@ -373,14 +375,17 @@ class Host:
             if not sealed:
                 return
             await self._appender.settled(self._appender.mark())
-            written = sum(checkpoint.write() for _, _, checkpoint in sealed)
-            await self._appender.settled(self._appender.mark())
+            # What a lost partition had decided was discarded, not written: no session record may claim that it was.
             still = [(n, o, c) for n, o, c in sealed if self.owned.get(n) is o]
+            written = sum(checkpoint.write() for _, _, checkpoint in still)
+            await self._appender.settled(self._appender.mark())
+            still = [(n, o, c) for n, o, c in still if self.owned.get(n) is o]
             if not still:
                 return
-            await self._offsets.commit({number: checkpoint.position.offset for number, _, checkpoint in still})
-            for _, _, checkpoint in still:
-                checkpoint.committed()
+            async with self._committing:
+                await self._offsets.commit({number: checkpoint.position.offset for number, _, checkpoint in still})
+                for _, _, checkpoint in still:
+                    checkpoint.committed()
             self._appender.flush()
             self._metrics.checkpoint_seconds.observe((self._clock.monotonic() - began) / 1000)
             self._metrics.checkpointed_sessions.inc(written)
@@ -475,7 +480,8 @@ class Host:
             return True
         log.warning("lease_ran_out", extra={"silent_ms": self._clock.monotonic() - self._heard_at})
         try:
-            await self._offsets.commit({number: one.committed for number, one in owned.items()})
+            async with self._committing:
+                await self._offsets.commit({number: one.committed for number, one in owned.items()})
         except GroupMovedOnError as error:
             log.warning("lease_refused", extra={"partitions": sorted(owned), "error": str(error)})
             await self.lost([number for number, one in owned.items() if self.owned.get(number) is one])

@@ -132,11 +132,11 @@ class Cluster:
 
     def _rebalance(self) -> None:
         self.forming = True
-        began = self.world.now
-        self.world.after(REBALANCE_TIMEOUT, lambda: self._give_up_waiting(began))
+        forming = self.generation
+        self.world.after(REBALANCE_TIMEOUT, lambda: self._give_up_waiting(forming))
 
-    def _give_up_waiting(self, _began: int) -> None:
-        if self.forming:
+    def _give_up_waiting(self, generation: int) -> None:
+        if self.forming and generation == self.generation:
             for name in [member.name for member in self.members.values() if member.joined is None]:
                 del self.members[name]
             self._form_if_all_are_there()

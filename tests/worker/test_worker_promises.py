@@ -427,6 +427,50 @@ async def test_partitions_lost_during_a_checkpoint_do_not_end_the_worker() -> No
     assert failure is None
 
 
+async def test_no_session_is_written_whose_commands_were_discarded_with_its_partition() -> None:
+    world = World()
+    it = await owning(world)
+    world.held = {TOPICS.session_commands.name}  # no leader there
+    await it.records(0, [world.event(type_="session.opened"), world.event(type_="session.closed")], 2)
+    checkpoint = asyncio.ensure_future(it.checkpoint([0]))
+    await turns()
+    await it.lost([0])  # what was on its way is forgotten: nobody will hear of the end
+    world.release()
+    await checkpoint
+
+    assert world.last(TOPICS.changelog.name, b"s") is None, "a replay would skip the end"
+    await it.assigned([0])
+    await it.records(0, world.log(TOPICS.access_events.name), 2)
+    await it.checkpoint([0])
+    assert world.last(TOPICS.session_commands.name, b"s") is not None
+
+
+async def test_the_lease_takes_no_commit_of_a_checkpoint_back() -> None:
+    world = World()
+    it = await owning(world)
+    await it.records(0, [world.event(type_="session.opened")], 1)
+    gate = world.commit_gate = asyncio.get_running_loop().create_future()
+    checkpoint = asyncio.ensure_future(it.checkpoint([0]))
+    await turns()
+    world.clock.advance(6000)
+    lease = asyncio.ensure_future(it._holds_lease())
+    await turns()
+    gate.set_result(None)
+    await asyncio.gather(checkpoint, lease)
+
+    assert [commit[0] for commit in world.commits[-2:]] == [1, 1]
+
+
+async def test_a_partition_taken_back_during_its_recovery_does_not_end_the_worker() -> None:
+    world = World()
+    it = await host(world)
+    world.commit_gate = asyncio.get_running_loop().create_future()
+    world.commit_gate.set_exception(GroupMovedOnError("the generation is past"))
+
+    assert await it.assigned([0]) == {}
+    assert not it.stopped
+
+
 async def test_a_refused_commit_of_a_tenure_ends_no_later_one() -> None:
     world = World()
     it = await owning(world)
