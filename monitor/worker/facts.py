@@ -44,7 +44,7 @@ class Facts:
         self.pending = deque(sorted((*self.pending, fact), key=lambda one: one.offset))
 
     def merge(self, partition: Partition, before: int) -> None:
-        """Let every fact that was decided before this offset hold."""
+        """Let every fact that was decided before this offset hold. Only when `swept`: what controls decided comes first."""
         while self.pending and self.pending[0].offset < before:
             fact = self.pending.popleft()
             session = partition.sessions.get(fact.session_id)
@@ -55,4 +55,6 @@ class Facts:
             if session.state is State.LIVE or fact.end.type is CommandType.REVOKE:
                 self.merged += 1
                 partition.settle(session, fact.end)
+                # The replay may have repeated a weaker command behind it: the strongest must stand last.
+                partition.restate(session)
 

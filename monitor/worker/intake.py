@@ -111,7 +111,7 @@ class Intake:
                 partition.begin(record.offset, appended)
                 begun = appended
                 log_time = partition.log_time
-                if facts.pending:
+                if facts.pending and swept:
                     facts.merge(partition, record.offset)
                     begun = -1
                 if effects:

@@ -66,6 +66,8 @@ class Process:
         self.loop = Loop(cluster.world)
         self.dead = self.frozen = False
         self.stopped = False
+        self.aim: str | None = None
+        """A topic, or "commit": it dies at the moment when its next request of that kind has been carried out."""
         self.failure: BaseException | None = None
         self.generation = -1
         self._compiled = compiled
@@ -90,6 +92,10 @@ class Process:
         inbox, self._inbox = self._inbox, []
         for call in inbox:
             self.call(call)
+
+    def _shot(self, kind: str) -> None:
+        if self.aim == kind and not self.dead:
+            self.kill()
 
     def stop(self) -> None:
         self.call(self._stopping.set)
@@ -148,6 +154,7 @@ class Process:
         def land() -> Any:
             if not done:
                 done.append((self.cluster.write(topic, partition, batch.records), self.cluster.clock))
+                self._shot(topic)
             return SimpleNamespace(offset=done[0][0], timestamp=done[0][1], timestamp_type=1)
 
         return self.loop.create_task(self.ask(land))
@@ -192,7 +199,13 @@ class Process:
 
     async def commit(self, offsets: dict[int, int]) -> None:
         generation = self.generation
-        if not await self.ask(lambda: self.cluster.commit(self.name, generation, offsets)):
+
+        def carry_out() -> bool:
+            taken = self.cluster.commit(self.name, generation, offsets)
+            self._shot("commit")
+            return taken
+
+        if not await self.ask(carry_out):
             raise GroupMovedOnError(f"generation {generation} is past")
 
     def pause(self, partition: int) -> None:

@@ -79,13 +79,15 @@ def draw(seed: int) -> Plan:
     if dice.random() < 0.125:
         return plan
     plan.trouble = dice.choice((0.0, 0.0, 0.01, 0.05))
-    kinds = ("kill", "kill", "kill", "freeze", "freeze", "start", "start", "stop", "outage", "compact", "compact", "compact")
+    kinds = ("kill", "kill", "aim", "aim", "aim", "freeze", "freeze", "start", "start", "stop", "outage", "compact", "compact", "compact")
     for _ in range(dice.randrange(1, 9)):
         kind, at = dice.choice(kinds), dice.randrange(2500, LONG)
         if kind == "freeze":
             plan.faults.append((at, kind, dice.random(), dice.choice((1500, 7500, 9000, 13_000))))
         elif kind == "outage":
             plan.faults.append((at, kind, dice.choice((500, 3500, 7000, 12_000))))
+        elif kind == "aim":
+            plan.faults.append((at, kind, dice.random(), dice.choice(("session-commands", "app-sessions-changelog", "commit"))))
         elif kind == "compact":
             plan.faults += [(at + n * 1500, kind) for n in range(3)]
         else:
@@ -201,7 +203,10 @@ class Run:
         ]
 
     def _send(self, topic: str, key: bytes, value: bytes) -> None:
-        if self.cluster.down:  # a producer buffers and repeats
+        if topic == "session-control" and len(self.cluster.committed) < self.plan.partitions:
+            # The judge lets each partition begin under the first control.
+            self.world.after(500, lambda: self._send(topic, key, value))
+        elif self.cluster.down:  # a producer buffers and repeats
             self.world.at(self.cluster.down_until + 5, lambda: self._send(topic, key, value))
         elif key == b"~alive":
             for partition in range(self.plan.partitions):
@@ -227,6 +232,11 @@ class Run:
         if process is not None:
             process.kill()
             self.world.after(self.dice.choice((10, 800, 3000)), self._start)
+
+    def _aim(self, which: float, kind: str) -> None:
+        process = self._pick(which)
+        if process is not None:
+            process.aim = kind
 
     def _stop(self, which: float) -> None:
         process = self._pick(which)

@@ -11,7 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from monitor.worker import owner, touches
+from monitor.worker.owned import Checkpoint
+from monitor.worker.owner import Host
 from tests.simulation.judge import wrongs
+from tests.simulation.process import Appender
 from tests.simulation.scenario import Plan, Run, draw, smaller
 
 ONE = os.environ.get("SIMULATION_SEED")
@@ -66,3 +69,30 @@ def test_a_seed_says_everything():
 
     for seed in (5, 6, 7):
         assert topics(seed) == topics(seed)
+
+
+def _settles_at_once(monkeypatch):
+    async def settled(self, _mark):
+        self.flush()
+
+    monkeypatch.setattr(Appender, "settled", settled)
+
+
+def _forgets_what_a_generation_held(monkeypatch):
+    monkeypatch.setattr(Checkpoint, "_rescue_some", lambda self: self._look_at.clear())
+
+
+def _keeps_the_last_record_of_a_command(monkeypatch):
+    async def put_right(self):
+        self._witness.holes.clear()
+
+    monkeypatch.setattr(Host, "_put_right", put_right)
+
+
+BROKEN = (_settles_at_once, _forgets_what_a_generation_held, _keeps_the_last_record_of_a_command)
+
+
+@pytest.mark.parametrize("breaks", BROKEN, ids=lambda breaks: breaks.__name__.strip("_"))
+def test_a_broken_worker_is_caught(breaks, monkeypatch):
+    breaks(monkeypatch)
+    assert any(fails(draw(seed)) for seed in range(400))

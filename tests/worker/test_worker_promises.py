@@ -9,12 +9,13 @@ import msgspec
 import pytest
 
 from monitor.core import dues
-from monitor.core.commands import Command
+from monitor.core.commands import Command, CommandType
 from monitor.core.controls import Control, ControlType, Target
 from monitor.core.errors import InvariantError
 from monitor.core.events import Event, EventType, SourceAlive, Tick
 from monitor.core.partition import Partition, Position
-from monitor.core.session import State
+from monitor.core.reasons import Reason
+from monitor.core.session import End, State
 from monitor.core.standing import ControlLog
 from monitor.observe.metrics import WorkerMetrics
 from monitor.testing import Driver, ManualClock
@@ -25,7 +26,7 @@ from monitor.wire.times import format_time
 from monitor.wire.topics import Topics
 from monitor.worker.custody import Custody, GroupMovedOnError
 from monitor.worker.delivery import Batch, Delivery
-from monitor.worker.facts import Fact
+from monitor.worker.facts import Fact, Facts
 from monitor.worker.follower import ControlFollower, compiled
 from monitor.worker.owner import Host, OwnerSettings
 from monitor.worker.ports import Appended
@@ -443,6 +444,33 @@ async def test_no_session_is_written_whose_commands_were_discarded_with_its_part
     await it.records(0, world.log(TOPICS.access_events.name), 2)
     await it.checkpoint([0])
     assert world.last(TOPICS.session_commands.name, b"s") is not None
+
+
+def test_a_fact_that_the_replay_did_not_derive_is_said_again_behind_what_it_did() -> None:
+    partition = Partition(0, Position(0, controls_to=0), controls(CALM))
+    opened(partition, NOW, 0)
+    end = End(CommandType.REVOKE, Reason.ADMIN_REVOKED, NOW, NOW, NOW + 1000, 3, NOW, control_id="c1")
+    partition.effects.clear()
+
+    Facts([Fact("s", 0, end)]).merge(partition, 4)
+
+    (command,) = partition.effects
+    assert isinstance(command, Command)
+    assert (command.type, command.reason, command.control_id) == ("session.revoke", "admin_revoked", "c1")
+
+
+def test_a_fact_waits_for_the_sweep_that_derives_it() -> None:
+    driver = Driver(CALM, now=NOW)
+    driver.append(said(NOW, "session.opened", subject="alice"), NOW)
+    driver.checkpoint()
+    driver.control({"type": "control.revoke", "id": "c1", "target": {"subject": "alice"}, "by": "me", "reason": "why"}, NOW + 1)
+    driver.tick(NOW + 10)
+    driver.append(said(NOW + 20, session="t"), NOW + 20)
+    told = [record.id for record in driver.lifecycle if record.type == "session.revoked"]
+    driver.lifecycle.clear()
+    driver.restart()
+    assert [record.id for record in driver.lifecycle if record.type == "session.revoked"] == told, "I6: its record comes again too"
+    assert driver._intake.facts.merged == 0
 
 
 async def test_the_lease_takes_no_commit_of_a_checkpoint_back() -> None:
