@@ -17,8 +17,8 @@ def event(session: int, number: int, now: int) -> bytes:
     """One activity of 250 bytes, as a gateway would write it."""
     return (
         f'{{"type":"session.activity","session_id":"s-{session:08x}","time":"{format_time(now)}",'
-        f'"id":"{number:012x}","source":"gateway/eu-1","subject":"user{session}@acme.example","principal":"user",'
-        f'"roles":["analyst"],"classification":"internal","workload":"inference","activity":"human"}}'
+        f'"id":"{number:012x}","source":"gateway/eu-1","subject":"u{session:09}@acme.info","principal":"user",'
+        f'"roles":["analyst"],"classification":"internal","workload":"batch"}}'
     ).encode()
 
 

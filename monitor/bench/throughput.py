@@ -18,6 +18,8 @@ from monitor.core.errors import AbsenceError
 from monitor.wire.topics import Topics
 
 POLICY = "version: 1\ndefaults: {idle: 30m, absolute: 12h}\n"
+WARM = 1.2
+"""Times as many events as sessions, after which every session is known."""
 PATIENCE = 300.0
 """Seconds without any progress after which a run has failed."""
 
@@ -27,16 +29,25 @@ class Drain(msgspec.Struct, frozen=True):
 
     events: int
     cpu_seconds: float
-    """From the first commit (everything assigned) until the last event was committed."""
+    """From the moment that every session was known until the last event was committed ..."""
+    warm_events: int
+    """... and how many events that were."""
     cpu_seconds_cold: float
     """The same with the start of the process."""
     wall_seconds: float
     rss_bytes: int
+    bytes_per_session: float
+    """What resident memory grew by while draining, for each session: sessions, buffers and all."""
 
     @property
     def per_cpu_second(self) -> float:
         """Events per second of CPU, warm."""
-        return self.events / self.cpu_seconds if self.cpu_seconds else 0.0
+        return self.warm_events / self.cpu_seconds if self.cpu_seconds else 0.0
+
+    @property
+    def per_cpu_second_cold(self) -> float:
+        """The same with the start of the process, and the opening of every session."""
+        return self.events / self.cpu_seconds_cold if self.cpu_seconds_cold else 0.0
 
 
 class Throughput(msgspec.Struct, frozen=True):
@@ -61,7 +72,9 @@ def measure(connection: Connection, events: int, sessions: int, stock_events: in
         sys.executable, "-m", "monitor", "worker", "--bootstrap-servers", bootstrap, "--topic-prefix", topics.prefix,
         "--policy", str(policy), "--from", "earliest",
     ]  # fmt: skip
-    monitor = _drain(connection, worker, topics.app_id, topics.access_events.name, events, directory / "worker.log")
+    monitor = _drain(
+        connection, worker, topics.app_id, topics.access_events.name, events, sessions, directory / "worker.log"
+    )
     stock = None
     if stock_events:
         few = Topics(f"stock-{run}-", 8)
@@ -70,13 +83,16 @@ def measure(connection: Connection, events: int, sessions: int, stock_events: in
         agent = [
             sys.executable, "-m", "monitor.worker.stock_agent", bootstrap, f"stock-{run}", few.access_events.name, "8",
         ]  # fmt: skip
-        stock = _drain(connection, agent, f"stock-{run}", few.access_events.name, stock_events, directory / "stock.log")
+        stock = _drain(
+            connection, agent, f"stock-{run}", few.access_events.name, stock_events, 0, directory / "stock.log"
+        )
     return Throughput(sessions, size, monitor, stock)
 
 
 def _drain(
-    connection: Connection, command: list[str], group: str, topic: str, events: int, log: Path
+    connection: Connection, command: list[str], group: str, topic: str, events: int, sessions: int, log: Path
 ) -> Drain:
+    """`sessions` are opened by the first events of the log; a little later all of them are sure to be known."""
     admin = KafkaAdminClient(**connection.kafka_python())
     began = time.monotonic()
     with log.open("wb") as output:
@@ -86,6 +102,7 @@ def _drain(
     try:
         ready, ready_at, moved = None, began, began
         committed = -1
+        warm, warm_at = None, 0
         while committed < events:
             now = time.monotonic()
             if process.poll() is not None or now - moved > PATIENCE:
@@ -95,6 +112,8 @@ def _drain(
                 ready, ready_at = usage(process.pid), now
             if seen is not None and seen > committed:
                 committed, moved = seen, now
+                if warm is None and committed >= WARM * sessions:
+                    warm, warm_at = usage(process.pid), committed
             time.sleep(0.05)
         end, ended = usage(process.pid), time.monotonic()
     finally:
@@ -105,9 +124,13 @@ def _drain(
             process.kill()
             process.wait()
         admin.close()
-    if ready is None:
+    if ready is None or warm is None:
         raise AbsenceError(f"nothing was committed:\n{_tail(log)}")
-    return Drain(events, end.cpu_seconds - ready.cpu_seconds, end.cpu_seconds, ended - ready_at, end.rss_bytes)
+    grown = (end.rss_bytes - ready.rss_bytes) / sessions if sessions else 0.0
+    return Drain(
+        events, end.cpu_seconds - warm.cpu_seconds, events - warm_at, end.cpu_seconds, ended - ready_at, end.rss_bytes,
+        round(grown, 1),
+    )  # fmt: skip
 
 
 def _committed(admin: KafkaAdminClient, group: str, topic: str) -> int | None:

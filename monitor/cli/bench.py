@@ -42,7 +42,11 @@ def throughput(
         "events": result.monitor.events,
         "sessions": result.sessions,
         "event_bytes": result.event_bytes,
-        "monitor": {"events_per_cpu_second": round(result.monitor.per_cpu_second), **msgspec.to_builtins(result.monitor)},
+        "monitor": {
+            "events_per_cpu_second": round(result.monitor.per_cpu_second),
+            "events_per_cpu_second_cold": round(result.monitor.per_cpu_second_cold),
+            **msgspec.to_builtins(result.monitor),
+        },
     }
     if result.stock is not None:
         stock = {"events_per_cpu_second": round(result.stock.per_cpu_second), **msgspec.to_builtins(result.stock)}
