@@ -1,16 +1,22 @@
 """A worker killed under load and started again; a second worker that joins and leaves. Judged by the naive model."""
 
+import gc
 import json
 import random
 import signal
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaProducer
 
+from monitor.broker.administration import apply_topics
+from monitor.broker.apache import ApacheKafka
+from monitor.broker.connection import Connection
+from monitor.wire.topics import Topics
 from tests.kafka.plain import Worker, rfc3339
 from tests.kafka.verifier import Findings, verify
 
@@ -84,13 +90,13 @@ def _policy(tmp_path: Path) -> Path:
 def test_worker_killed_under_load_misses_and_contradicts_nothing(kafka_topics, tmp_path: Path) -> None:
     bootstrap, prefix = kafka_topics
     dice = random.Random(7)
-    load = Load(bootstrap, prefix, 34, seed=7)
+    load = Load(bootstrap, prefix, 80, seed=7)
     worker = Worker(bootstrap, prefix, _policy(tmp_path), tmp_path / "worker.log").start()
     try:
         worker.wait_until_ready()
         load.start()
-        for _ in range(4):
-            time.sleep(3 + 4 * dice.random())
+        for _ in range(22):
+            time.sleep(1 + 4 * dice.random())
             worker.kill()
             worker.start()
         load.join()
@@ -159,3 +165,29 @@ def test_worker_stopped_for_longer_than_its_session_timeout_does_no_harm(kafka_t
     findings = _judge(bootstrap, prefix)
     assert findings.events >= load.sent > 1000
     assert findings.commands > 100
+
+
+def test_broker_killed_under_load_loses_and_contradicts_nothing(tmp_path: Path) -> None:
+    with ApacheKafka(short_lived=True) as broker:
+        bootstrap, prefix = broker.bootstrap_servers, "t-"
+        apply_topics(Connection(bootstrap_servers=bootstrap), Topics(prefix))
+        load = Load(bootstrap, prefix, 30, seed=31)
+        worker = Worker(bootstrap, prefix, _policy(tmp_path), tmp_path / "worker.log").start()
+        try:
+            worker.wait_until_ready()
+            load.start()
+            for _ in range(2):
+                time.sleep(6)
+                broker.kill()
+                time.sleep(2)
+                broker.restart()
+            load.join()
+            time.sleep(14)
+            assert worker.stop() == 0, worker.tail()
+        finally:
+            worker.ensure_dead()
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()  # kafka-python leaves sockets open where a broker vanishes
+        findings = _judge(bootstrap, prefix)
+        assert findings.events >= load.sent > 1000
+        assert findings.commands > 100

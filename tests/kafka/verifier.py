@@ -12,6 +12,7 @@ from typing import Any
 from tests.kafka.plain import command_id, millis, read_all, rfc3339
 from tests.model.naive import Partition
 
+LIMITS = ("idle_timeout", "absolute_timeout")
 ORDERS = ("session.expire", "session.revoke", "session.reinstate")
 
 
@@ -41,9 +42,11 @@ def judge(read: Callable[[str], list[Any]], policies: Mapping[str, dict[str, Any
     events, commands = defaultdict(list), defaultdict(list)
     for record in read("access-events"):
         events[record.partition].append(record)
-    for record in read("session-commands"):
+    topic = read("session-commands")
+    for record in topic:
         if record.value and not record.key.startswith(b"~"):
             commands[record.partition].append(json.loads(record.value))
+    _check_watermarks(topic, findings)
     counted = _counts(read, findings)
     for number, log in sorted(events.items()):
         model = _replay(log, controls, findings)
@@ -99,6 +102,20 @@ def _control(record: Any, policies: Mapping[str, dict[str, Any]]) -> dict[str, A
 
 def _as_record(command: dict[str, Any]) -> dict[str, Any]:
     return command | {"effective_at": rfc3339(command["effective_at"])}
+
+
+def _check_watermarks(topic: list[Any], findings: Findings) -> None:
+    """When one says T, every command for a deadline at or before T stands before it."""
+    decided: dict[int, int] = defaultdict(int)
+    seen = set()
+    for record in topic:
+        said = json.loads(record.value) if record.value else {"type": ""}
+        if said["type"] == "monitor.watermark":
+            decided[record.partition] = max(decided[record.partition], millis(said["decided_to"]))
+        elif said["type"] == "session.expire" and said["reason"] in LIMITS and said["id"] not in seen:
+            seen.add(said["id"])
+            if millis(said["effective_at"]) <= decided[record.partition]:
+                findings.wrong.append(f"partition {record.partition}: behind a watermark that speaks for it came {said}")
 
 
 def _check_contradictions(commands: list[dict[str, Any]], findings: Findings) -> None:
