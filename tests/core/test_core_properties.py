@@ -2,7 +2,7 @@
 
 Histories come from `monitor.testing.strategies` and go through the whole decision path as bytes. A failing one is
 made as small as it gets and told in the error, with the seed: `PROPERTY_SEED=<seed>` runs the same again;
-`PROPERTY_FACTOR=0.1` runs a tenth of them (as `make test` does, for its time), 10 ten times as many; `.ci/run` runs all.
+`PROPERTY_FACTOR=0.1` runs a tenth of them (as `make test` does, for its time), 10 ten times as many; `.ci/run` half.
 """
 
 import os
@@ -241,6 +241,12 @@ def forgets(driver):
     return len(opened) != len(set(opened)) or set(opened) != set(driver.sessions)
 
 
+def remembered(driver):
+    """Who must be in memory: one that is due to be forgotten goes with the next record, or with a recovery."""
+    log_time = driver.partition.log_time
+    return {name for name, s in driver.sessions.items() if s.end is None or s.end.forget_after > log_time}
+
+
 def survives_kills(history):
     """`history` holds steps of the kind `act` between its records: what happens to the owner there."""
     records = [step for step in history["log"] if step["kind"] != "act"]
@@ -265,7 +271,7 @@ def survives_kills(history):
     for seen, expected in zip(whole_of(shaken.driver, exact), whole_of(calm.driver, exact), strict=True):
         assert seen == expected
     assert shaken.driver.watermark == calm.driver.watermark
-    assert set(shaken.driver.sessions) == set(calm.driver.sessions)
+    assert remembered(shaken.driver) == remembered(calm.driver)
 
 
 def survives_a_kill_at_every_step(history, number):
