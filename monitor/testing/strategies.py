@@ -46,7 +46,7 @@ _NUDGES: Final = (0, 1, -1)
 _RARELY: Final = (False,) * 11 + (True,)
 _HALF: Final = (False, True)
 _STEPS: Final = (1000, 0, 50, 500, 2000, 2999, 3000, 3001, 3500)
-_RECORDS: Final = ("event",) * 14 + ("tick",) * 4 + ("alive",) * 2 + ("control",) * 3
+_RECORDS: Final = ("event",) * 13 + ("burst",) + ("tick",) * 4 + ("alive",) * 2 + ("control",) * 3
 _TYPES: Final = (
     *("session.activity",) * 13,
     *("session.opened",) * 2,
@@ -55,6 +55,8 @@ _TYPES: Final = (
 )
 _ACTIVITIES: Final = (None, None, None, "human", "agent", "inflight", "keepalive", "dance")
 _SOURCES: Final = (None, "gateway-1", "gateway-1", "gateway-2")
+_GATEWAYS: Final = ("gateway-1", "gateway-2")
+_CLOCKS: Final = (0, 0, 0, 60_000, 1, -1000, -4000)
 _ROLES: Final = (("analyst",), ("admin",), ("admin", "analyst"), ("root",))
 _WORDS: Final = {
     "principal": ("user", "service"),
@@ -143,6 +145,7 @@ class _Weaver:
         self.policy = new_policy(self.lateness)
         self.policies = [self.policy]
         self.now = MIDNIGHT - pick((10000, 4000, 20000, 600000))
+        self.clocks = {source: pick(_CLOCKS) for source in _GATEWAYS}
         self.sessions = [f"s{number}" for number in range(pick(range(1, 5)))]
         self.subjects = {sid: pick((None, "alice", "bob")) for sid in self.sessions}
         self.classified = {sid: pick((None, "public", "internal")) for sid in self.sessions}
@@ -203,12 +206,12 @@ class _Weaver:
         step = {
             "kind": "alive",
             "at": self.now,
-            "source": self.pick(("gateway-1", "gateway-2")),
+            "source": self.pick(_GATEWAYS),
         }
         self.log.append({**step, "time": time, "final": self.pick(_RARELY)})
 
     def event(self) -> None:
-        """An access event: most say little, as most do; some are copies, early, late, or from a fast clock."""
+        """An access event: most say little, as most do; some are copies, early or late, and sources have their own clocks."""
         pick = self.pick
         earlier = [step for step in self.log[-6:] if step["kind"] == "event"]
         doubled = pick(_RARELY)
@@ -227,14 +230,34 @@ class _Weaver:
             word = pick(_ACTIVITIES if name == "activity" else _SOURCES)
             if word is not None:
                 step[name] = word
+        ahead = self.clocks.get(step.get("source", ""), 0)
+        if ahead and "time" not in step:
+            step["time"] = self.now + ahead
         if pick(range(4)) == 3 or step["type"] == "session.reauthenticated":
             self._say_when_authenticated(step)
         if pick(_RARELY):
             step["expires"] = self.now // 1000 * 1000 + pick((5000, 30000, 90000))
+        self._send(step)
+
+    def burst(self) -> None:
+        """A source that was cut off sends all it kept, by its own clock: in any order, some of it twice."""
+        pick = self.pick
+        source = pick(_GATEWAYS)
+        kept: list[Step] = []
+        for _ in range(pick(range(2, 6))):
+            time = self.instant() if pick(_HALF) else self.now - pick(_STEPS)
+            step: Step = {"kind": "event", "at": self.now, "type": "session.activity", "source": source}
+            kept.append({**step, "session_id": pick(self.sessions), "time": time + self.clocks[source]})
+        while kept:
+            step = kept.pop(pick(range(len(kept))))
+            for _ in range(pick((1, 1, 1, 2))):
+                self._send(dict(step))
+
+    def _send(self, step: Step) -> None:
         self.log.append(step)
         time = min(step.get("time", self.now), self.now)
-        latest, start = self.instants[sid]
-        self.instants[sid] = (max(latest, time), max(start, step.get("auth_time", start)))
+        latest, start = self.instants[step["session_id"]]
+        self.instants[step["session_id"]] = (max(latest, time), max(start, step.get("auth_time", start)))
 
     def _say_who(self, step: Step) -> None:
         pick, subject = self.pick, self.subjects[step["session_id"]]
