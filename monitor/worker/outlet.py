@@ -4,7 +4,9 @@ Commands go to the partition of their events, so that one partition is one histo
 the appender in the order it was decided; what the appender took is durable before an offset is committed.
 """
 
+import logging
 from collections import deque
+from typing import Final
 
 from monitor.core.commands import Command
 from monitor.core.effects import Effect, Forgotten
@@ -21,6 +23,11 @@ from monitor.wire.topics import Topics
 from monitor.worker.intake import REROUTED_HEADER
 from monitor.worker.ports import Appended, Appender, Clock, Headers, Record
 
+log = logging.getLogger(__name__)
+
+MOST_WARNED: Final = 100
+"""Sources that are warned of, each once, while a partition is owned; the counter goes on."""
+
 
 class LogOutlet:
     """Appends what one partition decides."""
@@ -35,6 +42,7 @@ class LogOutlet:
         self._clock = clock
         self._metrics = metrics
         self._dues: deque[LogMillis | None] = deque()
+        self._warned: set[str] = set()
 
     def effect(self, effect: Effect) -> None:
         """Append a command or a lifecycle record; keep a tombstone for after the commit."""
@@ -64,7 +72,12 @@ class LogOutlet:
         value = with_time(record.value or b"", record.timestamp)
         headers = [*record.headers, (REROUTED_HEADER, str(self._number).encode())]
         self._appender.append(self._topics.access_events.name, partition, event.session_id.encode(), value, headers)
-        self._metrics.rerouted.labels(event.source or "unknown").inc()
+        source = event.source or "unknown"
+        self._metrics.rerouted.labels(source).inc()
+        if source not in self._warned and len(self._warned) < MOST_WARNED:
+            self._warned.add(source)
+            where = {"partition": self._number, "offset": record.offset, "belongs_to": partition}
+            log.warning("event_rerouted", extra={"source": source, **where})
 
     def watermark(self, decided_to: LogMillis, log_time: LogMillis, controls_to: int, owner: str, api: str) -> None:
         """Say that every deadline up to `decided_to` stands before this record."""
