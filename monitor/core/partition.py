@@ -241,6 +241,7 @@ class Partition:
             instant, deferred = dues.undecided(session, self.graces, self.log_time)
             if not deferred or session.state is not State.LIVE:
                 del self._held[session_id]
+                self._arm(session)  # a touch of the hot way rescued it, its timer still waits for the end of the grace
             else:
                 decided = min(decided, instant - 1)
         return decided

@@ -130,6 +130,11 @@ CORPUS = [
         history(P, event(0), ticks(1000, 9000), tick(12_001), ticks(13_000, 16_001)),
         [(EXPIRE, "s", 0, IDLED, 10_000)],
     ),
+    (
+        "outage: the watermark waits for who was rescued after it, too",
+        history(P, event(0, time=-1000), ticks(1000, 8000), tick(11_500), event(11_600, time=2000), ticks(12_000, 18_000)),
+        [(EXPIRE, "s", 0, IDLED, 12_000)],
+    ),
     ("outage: three seconds are none", history(P, event(0), ticks(1000, 9000), tick(12_000)), [(EXPIRE, "s", 0, IDLED, 10_000)]),
     (
         "source: the strike waits for its word, for its grace at the most",
