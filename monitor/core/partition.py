@@ -298,6 +298,7 @@ class Partition:
                 self._arm(session, to)
         for session, due in ahead:
             self.timers.arm(session, due.when, due.kind.rank)
+            _keep(self._held, session, session.state is State.LIVE)  # the watermark looks whether it need wait
 
     def _ring_one(self, session: Session, to: LogMillis, offset: int) -> None:
         while session.state is not State.FORGOTTEN:

@@ -21,6 +21,7 @@ from monitor.policy import compile_policy
 from monitor.testing import Driver
 from monitor.testing.rendering import control_json, policy_text, record_json
 from monitor.testing.strategies import histories, weave
+from tests.model import histories as corpus
 from tests.model.histories import CORPUS, tell
 from tests.model.naive import decide
 from tests.model.smallest import smallest
@@ -283,6 +284,14 @@ def survives_a_kill_at_every_step(history, number):
         act = dice.choice(("die", "die", "write ahead and die", "an earlier commit"))
         log.append({"kind": "act", "at": step["at"], "act": act})
     survives_kills({**history, "log": log})
+
+
+def test_the_watermark_waits_for_deferred_strikes_of_sessions_that_were_written_ahead():
+    one_lead, two_leads = (corpus.policy(idle=5000, absolute=10_000, warn_before=w) for w in ([2000], [5000, 2000]))
+    changed = corpus.control(7500, "control.policy", policy=two_leads)  # now a warning is due that was not before
+    told = corpus.history(one_lead, corpus.event(0), corpus.event(3000, "t"), corpus.tick(7800, 0), controls=[changed])
+    assert Run(told).whole().driver.watermark == corpus.BASE + 5000 - 1  # nobody ticked: the strike on s waits
+    survives_kills({**told, "log": [*told["log"], {"kind": "act", "at": corpus.BASE + 7800, "act": "write ahead and die"}]})
 
 
 ACTS = st.sampled_from(("checkpoint", "checkpoint", "die", "write ahead and die", "an earlier commit"))
