@@ -429,7 +429,10 @@ class Partition:
                 session.source = event.source
                 self._arm(session)  # what it waits for may be another's word now
             attributes = self._merged(session.attributes, event, ratchet=True)
-            if attributes != session.attributes and self._change(session, attributes, event, offset):
+            if attributes != session.attributes:
+                if self._change(session, attributes, event, offset):
+                    return
+            elif self._meet_standing(session, offset):  # a policy may have let a revocation stand longer
                 return
         elif counts:
             session.tally(kind)

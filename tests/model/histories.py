@@ -265,6 +265,18 @@ CORPUS = [
         [(REVOKE, "s", 0, "risk", 5000), (REVOKE, "t", 0, "risk", 5000)],
     ),
     (
+        "a policy lets a revocation that had run out stand again",
+        history(
+            policy(lifetime=2000),
+            tick(6000, 0),
+            event(8000, "t", subject="alice", auth_time=4999),
+            tick(9000, 1),
+            event(9500, "t"),
+            controls=[REVOCATION, control(8500, "control.policy", policy=P)],
+        ),
+        [(REVOKE, "t", 0, "risk", 5000)],
+    ),
+    (
         "a revocation with `before` meets ended sessions too",
         history(P, event(0), event(2999, "t"), event(3000, "u"), event(4000, "s", "session.closed"), tick(6000), tick(9000, 0), controls=[EARLIER]),
         [(EXPIRE, "s", 0, "closed", 4000), (REVOKE, "s", 0, "admin_revoked", 3000), (REVOKE, "t", 0, "admin_revoked", 3000)],
