@@ -30,6 +30,7 @@ NOUNS: Final = MappingProxyType(
         "policy": "policy",
         "topics": "topics",
         "schemas": "schemas",
+        "verify": "verify",
         "doctor": "doctor",
         "bench": "bench",
     }
