@@ -112,8 +112,8 @@ class _Judge:
                 settled = count
             replay.take(record)
             count += 1
-        if why and count:
-            self._unjudged(why, self._events, number, count)
+        if why and (count or settled == 0):
+            self._unjudged(why, self._events, number, max(1, count))
         return (count if settled is None else settled), (None if why else settled_at)
 
     def _expected(self, replay: Replay, commands: Commands, settled: int, number: int) -> None:

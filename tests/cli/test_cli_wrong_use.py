@@ -27,6 +27,7 @@ ON_A_BROKER = [
     ("publish", "--session-id", "s-1"), ("policy", "apply", "good.yaml", *WHO), ("sessions", "list"), ("sessions", "show", "s-1"),
     ("revoke", "--subject", "alice", *WHO), ("lock", "--role", "intern", *WHO), ("unlock", "lock-1", *WHO), ("locks",),
     ("commands", "tail"), ("dead-letters", "list"), ("dead-letters", "replay", "--as-is"),
+    ("verify",),
 ]  # fmt: skip
 """Every verb that talks to a broker."""
 
@@ -320,6 +321,9 @@ def test_the_reason_is_empty(here, words, reason):
         (("lock", "--role", "x", "--expires", "2 hours", *WHO), ("--expires '2 hours'", "15m")),
         (("revoke", *WHO), ("--subject", "--role", "--all")),
         (("--log-level", "loud", "doctor"), ("'--log-level'", "'info'", "'error'")),
+        (("verify", "--from", "yesterday"), ("--from 'yesterday'", "earliest", "2026-11-23T07:09:00Z")),
+        (("verify", "--to", "12:00"), ("--to '12:00'", "latest")),
+        (("verify", "--from", "2026-11-23T08:00:00Z", "--to", "2026-11-23T07:00:00Z"), ("--from", "is not before --to")),
         (("sesions", "list"), ("No such command 'sesions'", "session-monitor -h")),
     ],
     ids=lambda value: "-".join(value[:3]).replace("--", "") if isinstance(value, tuple) else None,

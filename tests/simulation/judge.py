@@ -5,11 +5,13 @@ from collections import defaultdict
 from typing import Any
 
 from monitor.core.commands import STRENGTH, CommandType
+from monitor.verify import verify
 from monitor.worker.state import POSITION_PREFIX
 from tests.kafka.plain import millis
 from tests.kafka.verifier import LIMITS, judge
 from tests.simulation.cluster import BASE
 from tests.simulation.scenario import MODELS, Run
+from tests.verify.memory import MemoryLog
 
 
 def wrongs(run: Run) -> list[str]:
@@ -17,6 +19,7 @@ def wrongs(run: Run) -> list[str]:
     wrong = [f"{name} failed: {failure!r}" for name, failure in run.failures]
     findings = judge(run.read, MODELS)
     wrong += findings.wrong
+    wrong += [repr(violation) for violation in verify(_as_topics(run), run.topics).violations]
     wrong += _dead_letters(run)
     wrong += _watermarks(run)
     wrong += _compacted(run)
@@ -24,6 +27,15 @@ def wrongs(run: Run) -> list[str]:
     if not run.plan.faults and not run.plan.trouble:
         wrong += _promptness(run)
     return wrong
+
+
+def _as_topics(run: Run) -> MemoryLog:
+    """What `session-monitor verify` would read, whole."""
+    log = MemoryLog(run.topics)
+    for topic in run.topics.all():
+        for record in run.read(topic.name):
+            log.append(topic.name, record.partition, record.timestamp, record.key, record.value, record.headers, record.offset)
+    return log
 
 
 def _commands(run: Run) -> dict[int, list[tuple[Any, dict[str, Any]]]]:
