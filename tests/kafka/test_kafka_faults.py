@@ -1,4 +1,4 @@
-"""A worker killed under load and started again; a second worker that joins and leaves. Judged by the naive model."""
+"""A worker killed under load and started again; workers that join and leave. Judged by the naive model."""
 
 import json
 import random
@@ -110,18 +110,21 @@ def test_worker_killed_under_load_misses_and_contradicts_nothing(kafka_topics, t
     assert findings.commands > 100
 
 
-def test_second_worker_joins_and_leaves_without_a_trace(kafka_topics, tmp_path: Path) -> None:
+def test_second_and_third_worker_join_and_leave_without_a_trace(kafka_topics, tmp_path: Path) -> None:
     bootstrap, prefix = kafka_topics
     policy = _policy(tmp_path)
     load = Load(bootstrap, prefix, 30, seed=11)
     first = Worker(bootstrap, prefix, policy, tmp_path / "first.log").start()
     second = Worker(bootstrap, prefix, policy, tmp_path / "second.log")
+    third = Worker(bootstrap, prefix, policy, tmp_path / "third.log")
     try:
         first.wait_until_ready()
         load.start()
         time.sleep(6)
         second.start()
-        time.sleep(9)
+        time.sleep(4)
+        third.start()
+        time.sleep(5)
         assert second.stop() == 0, second.tail()
         time.sleep(5)
         second.start()
@@ -129,8 +132,10 @@ def test_second_worker_joins_and_leaves_without_a_trace(kafka_topics, tmp_path: 
         assert first.stop() == 0, first.tail()
         load.join()
         time.sleep(12)
+        assert third.stop() == 0, third.tail()
         assert second.stop() == 0, second.tail()
     finally:
+        third.ensure_dead()
         first.ensure_dead()
         second.ensure_dead()
     findings = _judge(bootstrap, prefix)
