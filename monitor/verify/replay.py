@@ -21,6 +21,8 @@ from monitor.wire.partitioner import partition_for
 REROUTED_HEADER = "session-monitor-rerouted"
 """Names the partition an event was first written to."""
 LIMITS = ("absolute", "idle")
+MOST_SOURCES = 256
+"""Announced sources that a partition remembers."""
 _INERT: dict[str, Any] = {"kind": "tick", "controls_to": -1}
 """What moves log time and does nothing else."""
 _FIELDS = (
@@ -92,6 +94,13 @@ class Attentive(model.Partition):
         for name in self._came:
             self._arm(name)
         self._came.clear()
+
+    def source_alive(self, record: dict[str, Any]) -> None:
+        """One source more than a partition remembers takes the place of the one that has been silent longest."""
+        alive = self.alive
+        if not record.get("final") and record["source"] not in alive and len(alive) >= MOST_SOURCES:
+            del alive[min(alive, key=lambda name: (alive[name], name))]
+        super().source_alive(record)
 
     def watermark(self) -> int:
         """Not asked for here: it would look at every session for every record."""

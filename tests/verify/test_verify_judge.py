@@ -319,6 +319,18 @@ def test_it_decides_as_the_model_that_looks_at_all(history):
     assert [(due.type, due.session_id, due.epoch, due.effective_at, due.place) for due in near.due] == decided
 
 
+def test_one_source_too_many_is_forgotten_as_the_engine_does():
+    driver = Driver(POLICY, now=BASE)
+    attentive_ = Attentive({"timing": {"lateness": 2000, "outage_grace": 0}}, [], plans)
+    for number in range(300):
+        source, at = f"gateway-{number * 7 % 300}", BASE + number
+        driver.append({"type": "source.alive", "source": source, "time": "2026-11-24T00:00:00.123Z"}, at, key=b"x")
+        said = driver.partition.graces.sources[source]
+        attentive_.record({"kind": "alive", "at": at, "source": source, "time": said})
+    assert attentive_.alive == driver.partition.graces.sources
+    assert len(attentive_.alive) == 256
+
+
 def test_it_does_not_look_at_all(monkeypatch):
     looked = []
     true = model.Partition.moments
