@@ -15,6 +15,7 @@ from monitor.broker.administration import apply_topics
 from monitor.broker.apache import ApacheKafka
 from monitor.broker.connection import Connection
 from monitor.wire.topics import Topics
+from tests.kafka.outages import held
 from tests.kafka.plain import Worker, rfc3339
 from tests.kafka.verifier import Findings, verify
 
@@ -78,6 +79,7 @@ class Load(threading.Thread):
 def _judge(bootstrap: str, prefix: str) -> Findings:
     findings = verify(bootstrap, prefix, {POLICY: MODEL})
     assert not findings.wrong, repr(findings)
+    held(bootstrap, prefix)
     return findings
 
 

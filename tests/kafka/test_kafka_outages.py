@@ -16,7 +16,7 @@ from tests.kafka.plain import Worker
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
 
 OUTAGE = 60
-SETTLED = 30
+SETTLED = 20
 """Seconds after which every grace has run out."""
 
 
