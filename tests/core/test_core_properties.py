@@ -2,7 +2,7 @@
 
 Histories come from `monitor.testing.strategies` and go through the whole decision path as bytes. A failing one is
 made as small as it gets and told in the error, with the seed: `PROPERTY_SEED=<seed>` runs the same again;
-`PROPERTY_FACTOR=0.1` runs a tenth of them (as `make test` does, for its time), 10 ten times as many; `.ci/run` half.
+`PROPERTY_FACTOR=0.1` runs a tenth of them (as `make test` does, for its time), 10 ten times as many; `.ci/run` all, with a fixed seed.
 """
 
 import os
