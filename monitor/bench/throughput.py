@@ -1,147 +1,125 @@
-"""How many events one CPU-second takes: the worker beside the stock Faust agent, on the same log."""
+"""How many events one CPU-second takes: the worker beside the stock Faust agent, each draining a log written before.
 
-import subprocess
-import sys
+The first events of each partition open its sessions, one each; what comes after says nothing new. So it is known by the committed
+offsets when every session has been seen: the warm span begins there, and ends after so many seconds or with the log.
+"""
+
 import time
-import uuid
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import msgspec
-from kafka.admin import KafkaAdminClient
 
-from monitor.bench.load import run_preload
-from monitor.bench.processes import usage
-from monitor.broker.administration import apply_topics
+from monitor.bench.preload import Filled
+from monitor.bench.processes import Program, Usage
+from monitor.bench.stage import PARTITIONS, Stage, events_of, reaches
 from monitor.broker.connection import Connection
 from monitor.core.errors import AbsenceError
-from monitor.wire.topics import Topics
 
 POLICY = "version: 1\ndefaults: {idle: 30m, absolute: 12h}\n"
-WARM = 1.2
-"""Times as many events as sessions, after which every session is known."""
-PATIENCE = 300.0
-"""Seconds without any progress after which a run has failed."""
+HOW = (
+    "CPU is user and system time of the worker and its children while it drains a log written before. Warm: from the first commit"
+    " past every partition's openings (each session's first event; they stand first in the log) to a commit in the midst"
+    " of the work, after the seconds asked for or one commit before the end of the log. Cold: from the start of the process to that same commit. The stock agent: from its first commit to its last,"
+    " on a log of its own, in the same run. Memory: a worker of its own that has taken 500,000 events of 50,000 other sessions, and the same"
+    " worker with the sessions, each with two events: the difference of its resident memory, all buffers included, by session."
+)
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The moment of a commit."""
+
+    at: float
+    taken: int
+    """Events committed."""
+    used: Usage
 
 
 class Drain(msgspec.Struct, frozen=True):
-    """One process that emptied the log."""
+    """One program that took events out of the log."""
 
     events: int
+    """Up to the end of the measured span ..."""
     cpu_seconds: float
-    """From the moment that every session was known until the last event was committed ..."""
+    """... with the start of the program."""
     warm_events: int
-    """... and how many events that were."""
-    cpu_seconds_cold: float
-    """The same with the start of the process."""
-    wall_seconds: float
+    warm_cpu_seconds: float
+    warm_seconds: float
     rss_bytes: int
-    bytes_per_session: float
-    """What resident memory grew by while draining, for each session: sessions, buffers and all."""
 
     @property
-    def per_cpu_second(self) -> float:
-        """Events per second of CPU, warm."""
-        return self.warm_events / self.cpu_seconds if self.cpu_seconds else 0.0
+    def warm(self) -> float:
+        """Events per CPU-second."""
+        return self.warm_events / self.warm_cpu_seconds if self.warm_cpu_seconds else 0.0
 
     @property
-    def per_cpu_second_cold(self) -> float:
-        """The same with the start of the process, and the opening of every session."""
-        return self.events / self.cpu_seconds_cold if self.cpu_seconds_cold else 0.0
+    def cold(self) -> float:
+        """The same with the start, and the opening of every session."""
+        return self.events / self.cpu_seconds if self.cpu_seconds else 0.0
+
+    @property
+    def opening(self) -> float:
+        """The same of what lies before the warm span alone."""
+        before = self.cpu_seconds - self.warm_cpu_seconds
+        return (self.events - self.warm_events) / before if before else 0.0
 
 
-class Throughput(msgspec.Struct, frozen=True):
-    """The worker, and the yardstick of the same run."""
-
-    sessions: int
-    event_bytes: int
-    monitor: Drain
-    stock: Drain | None
-
-
-def measure(connection: Connection, events: int, sessions: int, stock_events: int, directory: Path) -> Throughput:
-    """Write the load, let each drain it, and account their CPU."""
-    run = uuid.uuid4().hex[:8]
-    topics = Topics(f"bench-{run}-", 8)
-    apply_topics(connection, topics)
-    size = run_preload(connection, topics, events, sessions)
-    policy = directory / "policy.yaml"
-    policy.write_text(POLICY)
-    bootstrap = connection.bootstrap_servers
-    worker = [
-        sys.executable, "-m", "monitor", "worker", "--bootstrap-servers", bootstrap, "--topic-prefix", topics.prefix,
-        "--policy", str(policy), "--from", "earliest",
-    ]  # fmt: skip
-    monitor = _drain(
-        connection, worker, topics.app_id, topics.access_events.name, events, sessions, directory / "worker.log"
-    )
-    stock = None
-    if stock_events:
-        few = Topics(f"stock-{run}-", 8)
-        apply_topics(connection, few)
-        run_preload(connection, few, stock_events, min(sessions, stock_events))
-        agent = [
-            sys.executable, "-m", "monitor.worker.stock_agent", bootstrap, f"stock-{run}", few.access_events.name, "8",
-        ]  # fmt: skip
-        stock = _drain(
-            connection, agent, f"stock-{run}", few.access_events.name, stock_events, 0, directory / "stock.log"
-        )
-    return Throughput(sessions, size, monitor, stock)
+def measure(connection: Connection, events: int, sessions: int, seconds: float, directory: Path) -> tuple[Drain, float]:
+    """Write the load and let a worker drain it; the seconds that writing took. `seconds` 0: to the end of the log."""
+    with Stage(connection, directory, POLICY, "bench") as stage:
+        began = time.monotonic()
+        filled = stage.preload(sessions, events)
+        preloaded = time.monotonic() - began
+        return _drain(stage, stage.worker(), filled, filled.openings, seconds), preloaded
 
 
-def _drain(
-    connection: Connection, command: list[str], group: str, topic: str, events: int, sessions: int, log: Path
-) -> Drain:
-    """`sessions` are opened by the first events of the log; a little later all of them are sure to be known."""
-    admin = KafkaAdminClient(**connection.kafka_python())
-    began = time.monotonic()
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - a command of ours
-            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL
-        )
-    try:
-        ready, ready_at, moved = None, began, began
-        committed = -1
-        warm, warm_at = None, 0
-        while committed < events:
-            now = time.monotonic()
-            if process.poll() is not None or now - moved > PATIENCE:
-                raise AbsenceError(f"the run stopped at {committed} of {events} events:\n{_tail(log)}")
-            seen = _committed(admin, group, topic)
-            if seen is not None and ready is None:
-                ready, ready_at = usage(process.pid), now
-            if seen is not None and seen > committed:
-                committed, moved = seen, now
-                if warm is None and committed >= WARM * sessions:
-                    warm, warm_at = usage(process.pid), committed
-            time.sleep(0.05)
-        end, ended = usage(process.pid), time.monotonic()
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        admin.close()
-    if ready is None or warm is None:
-        raise AbsenceError(f"nothing was committed:\n{_tail(log)}")
-    grown = (end.rss_bytes - ready.rss_bytes) / sessions if sessions else 0.0
+def measure_stock(connection: Connection, events: int, sessions: int, directory: Path) -> Drain:
+    """The yardstick: the stock Faust agent with a table, on a load of the same kind."""
+    with Stage(connection, directory, POLICY, "stock") as stage:
+        filled = stage.preload(min(sessions, events), events)
+        group = stage.topics.app_id
+        agent = stage.run(
+            "stock",
+            [
+                "-m", "monitor.worker.stock_agent", connection.bootstrap_servers, group, stage.topics.access_events.name,
+                str(PARTITIONS),
+            ],
+        )  # fmt: skip
+        return _drain(stage, agent, filled, {}, 0.0)
+
+
+def _drain(stage: Stage, program: Program, filled: Filled, warm_from: dict[int, int], seconds: float) -> Drain:
+    samples: list[Sample] = []
+
+    def progress(committed: dict[int, int]) -> bool:
+        taken = events_of(committed, filled.written)
+        if taken and (samples or reaches(committed, warm_from)):
+            samples.append(Sample(time.monotonic(), taken, program.usage()))
+            return bool(seconds) and samples[-1].at - samples[0].at >= seconds
+        return False
+
+    stage.drain(program, filled.written, progress)
+    begin, end = span(samples, sum(filled.written.values()))
     return Drain(
-        events, end.cpu_seconds - warm.cpu_seconds, events - warm_at, end.cpu_seconds, ended - ready_at, end.rss_bytes,
-        round(grown, 1),
+        end.taken, end.used.cpu_seconds, end.taken - begin.taken, end.used.cpu_seconds - begin.used.cpu_seconds,
+        end.at - begin.at, end.used.rss_bytes,
     )  # fmt: skip
 
 
-def _committed(admin: KafkaAdminClient, group: str, topic: str) -> int | None:
-    """Events committed so far, over all partitions; None before the first commit. Ticks count too: they are few."""
-    try:
-        offsets: Any = admin.list_group_offsets([group])
-    except Exception:  # noqa: BLE001 - no coordinator yet
-        return None
-    found = [entry.offset for entries in offsets.values() for tp, entry in entries.items() if tp.topic == topic and entry.offset >= 0]
-    return sum(found) if found else None
+def span(samples: Sequence[Sample], total: int) -> tuple[Sample, Sample]:
+    """Where the measured span begins and ends, out of `total` events: both times in the middle of the work.
 
-
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+    With each commit the events of about one more step are already paid for. Where the log is at its end nothing is, and the
+    span would get that step for nothing: it ends while a usual step is left. Raises AbsenceError where no such span is left.
+    """
+    steps = [later.taken - earlier.taken for earlier, later in pairwise(samples)]
+    step = median(steps) if steps else 0
+    within = [sample for sample in samples[1:] if total - sample.taken >= step and sample.taken > samples[0].taken]
+    if not within:
+        seen = ", ".join(f"{sample.taken:,}" for sample in samples)
+        raise AbsenceError(
+            f"of {total:,} events no warm span could be measured: give more --events, or fewer --sessions (commits: {seen})"
+        )
+    return samples[0], within[-1]

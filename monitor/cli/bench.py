@@ -1,85 +1,197 @@
-"""`bench`: the product's own figures, measured on a real broker beside the stock Faust agent."""
+"""`bench`: the product's own figures, measured on a real broker with durability on and the shipped settings."""
 
 import contextlib
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-import orjson
 import typer
 
+from monitor.bench.bars import Bar, Outcome, Result, judge, missed, read_results
 from monitor.bench.processes import machine
 from monitor.broker.connection import Connection
-from monitor.cli.output import Format
+from monitor.cli.output import Format, Output, hint, show
+from monitor.core.errors import AbsenceError
+from monitor.wire.times import format_time
 
 bench = typer.Typer(help="Measure, on Apache Kafka started for the purpose or on the broker you name.", no_args_is_help=True)
 
 Bootstrap = Annotated[
     str | None, typer.Option("--bootstrap-servers", help="Use this broker instead of starting Apache Kafka.")
 ]
-Output = Annotated[Format, typer.Option("-o", "--output", help="table, json or ndjson.")]
+PER_SECOND = 220_000
+"""Events preloaded for each second to be measured: more than a worker takes."""
 
 
 @bench.command()
 def throughput(
     bootstrap_servers: Bootstrap = None,
-    events: Annotated[int, typer.Option(min=10_000, help="Events to drain.")] = 1_000_000,
+    events: Annotated[int | None, typer.Option(min=10_000, help="Events to drain; by default 1,000,000, or what lasts for --seconds.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Measure for so long once warm; 0: to the end of the log.")] = 0,
     sessions: Annotated[int, typer.Option(min=1, help="Sessions they are spread over.")] = 50_000,
     stock_events: Annotated[int, typer.Option(min=0, help="Events for the stock Faust agent; 0 leaves it out.")] = 60_000,
-    at_least: Annotated[int, typer.Option(help="Exit 1 below this many events per CPU-second.")] = 0,
+    memory: Annotated[bool, typer.Option(help="Also measure the resident memory of a session.")] = True,
+    at_least: Annotated[int | None, typer.Option(help="Exit 1 below so many events per CPU-second, warm.")] = None,
+    memory_within: Annotated[int | None, typer.Option(help="Exit 1 above so many bytes a session.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Events per CPU-second while draining a log, durability on."""
-    from monitor.bench.throughput import measure
+    """Events per CPU-second while draining a log, and memory per session."""
+    from monitor.bench import memory as rss
+    from monitor.bench import throughput as drained
+    from monitor.bench.load import EVENT_BYTES
 
-    with _broker(bootstrap_servers) as connection, tempfile.TemporaryDirectory(prefix="session-monitor-bench-") as directory:
-        result = measure(connection, events, sessions, stock_events, Path(directory))
-    figures = {
-        "machine": machine(),
-        "events": result.monitor.events,
-        "sessions": result.sessions,
-        "event_bytes": result.event_bytes,
-        "monitor": {
-            "events_per_cpu_second": round(result.monitor.per_cpu_second),
-            "events_per_cpu_second_cold": round(result.monitor.per_cpu_second_cold),
-            **msgspec.to_builtins(result.monitor),
+    wanted = sessions + int(seconds * PER_SECOND) if events is None and seconds else max(events or 1_000_000, 2 * sessions)
+    with _place(bootstrap_servers) as (connection, directory, broker):
+        worker, preloaded = drained.measure(connection, wanted, sessions, seconds, directory)
+        stock = drained.measure_stock(connection, stock_events, sessions, directory) if stock_events else None
+        grown = rss.measure(connection, sessions, directory) if memory else None
+    _end(
+        "throughput", broker, drained.HOW,
+        {
+            "sessions": sessions, "event_bytes": EVENT_BYTES, "events_preloaded": wanted,
+            "preload_seconds": round(preloaded, 1), "seconds_measured": round(worker.warm_seconds, 1),
+            "events_measured": worker.warm_events,
+            "stock_events": 0 if stock is None else stock.warm_events,
         },
-    }
-    if result.stock is not None:
-        stock = {"events_per_cpu_second": round(result.stock.per_cpu_second), **msgspec.to_builtins(result.stock)}
-        figures["stock_faust"] = stock
-        figures["times_stock"] = round(result.monitor.per_cpu_second / max(1, result.stock.per_cpu_second), 1)
-    if output is Format.TABLE:
-        _print(figures)
-    else:
-        sys.stdout.write(orjson.dumps(figures).decode() + "\n")
-    if result.monitor.per_cpu_second < at_least:
+        {
+            "events_per_cpu_second_warm": round(worker.warm),
+            "events_per_cpu_second_cold": round(worker.cold),
+            "events_per_cpu_second_opening": round(worker.opening),
+            "cpu_seconds_warm": round(worker.warm_cpu_seconds, 2),
+            "cpu_seconds_cold": round(worker.cpu_seconds, 2),
+            "rss_mib": round(worker.rss_bytes / 2**20),
+            "bytes_per_session": None if grown is None else round(grown),
+            "stock_events_per_cpu_second": None if stock is None else round(stock.warm),
+            "times_stock": None if stock is None or not stock.warm else round(worker.warm / stock.warm, 1),
+        },
+        [_least("events_per_cpu_second_warm", at_least), _most("bytes_per_session", memory_within)],
+        output,
+    )  # fmt: skip
+
+
+@bench.command()
+def latency(
+    bootstrap_servers: Bootstrap = None,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 20_000,
+    expiries: Annotated[float, typer.Option(min=1, help="Sessions that expire, a second.")] = 500,
+    seconds: Annotated[float, typer.Option(min=1, help="Measure for so long.")] = 60,
+    p50_within: Annotated[float | None, typer.Option(help="Exit 1 above so many ms, busy or silent.")] = None,
+    p99_within: Annotated[float | None, typer.Option(help="Exit 1 above so many ms, busy or silent.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """From the instant at which an expiry is due until another process sees its command."""
+    from monitor.bench import latency as timed
+
+    with _place(bootstrap_servers) as (connection, directory, broker):
+        found = timed.measure(connection, rate, expiries, seconds, directory)
+    _end(
+        "latency", broker, timed.HOW,
+        {
+            "events_per_second": found.events_per_second, "expiries_per_second": found.expiries_per_second,
+            "seconds_measured": found.seconds, "commands_measured": found.busy.count,
+            "silent_commands_measured": found.silent.count,
+            "load_cpu_share": round(found.load.cpu_seconds / found.load.seconds, 2), "load_seconds_left_out": found.load.dropped,
+            "worker_cpu_share": found.worker_cpu_share,
+        },
+        {
+            "p50_ms": found.busy.p50, "p99_ms": found.busy.p99, "worst_ms": found.busy.worst,
+            "silent_p50_ms": found.silent.p50, "silent_p99_ms": found.silent.p99, "silent_worst_ms": found.silent.worst,
+            "published_p50_ms": found.published.p50, "published_p99_ms": found.published.p99,
+        },
+        [
+            _most("p50_ms", p50_within), _most("silent_p50_ms", p50_within),
+            _most("p99_ms", p99_within), _most("silent_p99_ms", p99_within),
+        ],
+        output,
+    )  # fmt: skip
+
+
+@bench.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="What -o json or -o ndjson printed; several results may stand in it.")],
+    output: Output = Format.TABLE,
+) -> None:
+    """Compare saved results with the bars. Exit code 1: one is missed, or was not measured under its conditions."""
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise AbsenceError(f"{file} can't be read: {error.strerror}") from error
+    verdicts = [verdict for result in read_results(text, str(file)) for verdict in judge(result)]
+    rows = [msgspec.to_builtins(verdict) for verdict in verdicts]
+    show(rows, ("bench", "figure", "bar", "measured", "outcome", "why"), output)
+    if not verdicts or any(verdict.outcome is not Outcome.MET for verdict in verdicts):
         raise typer.Exit(1)
 
 
-def _print(figures: dict[str, object], indent: str = "") -> None:
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            typer.echo(f"{indent}{name}:")
-            _print(value, indent + "  ")
-        elif isinstance(value, float):
-            typer.echo(f"{indent}{name}: {value:,.2f}")
-        else:
-            typer.echo(f"{indent}{name}: {value:,}" if isinstance(value, int) else f"{indent}{name}: {value}")
+def _least(figure: str, bound: float | None) -> Bar | None:
+    return None if bound is None else Bar(bench="", figure=figure, bound=bound, at_least=True)
+
+
+def _most(figure: str, bound: float | None) -> Bar | None:
+    return None if bound is None else Bar(bench="", figure=figure, bound=bound)
+
+
+def _end(
+    name: str, broker: str, how: str, conditions: dict[str, Any], figures: dict[str, float | int | None],
+    bounds: Sequence[Bar | None], output: Format,
+) -> None:  # fmt: skip
+    """Print the result; exit 1 where it misses a bound that was given."""
+    now = format_time(time.time_ns() // 1_000_000)
+    result = Result(
+        bench=name, at=now, machine=machine(), broker=broker, conditions=conditions, figures=figures, how=how
+    )
+    said: dict[str, Any] = msgspec.to_builtins(result)
+    if output is Format.TABLE:
+        rows = [
+            {"what": what, "name": key.replace("_", " "), "value": _number(value)}
+            for what, part in (("figure", figures), ("condition", conditions), ("machine", said["machine"]))
+            for key, value in part.items()
+        ]
+        show([*rows, {"what": "broker", "value": broker}, {"what": "how", "value": how}], ("what", "name", "value"), output)
+    else:
+        show([said], (), output)
+    lines = missed(result, [bound for bound in bounds if bound is not None])
+    for line in lines:
+        hint(line)
+    if lines:
+        raise typer.Exit(1)
+
+
+def _number(value: object) -> str:
+    match value:
+        case None:
+            return "not measured"
+        case bool() | str():
+            return str(value)
+        case int() | float():
+            return f"{value:,}"
+        case _:
+            return str(value)
 
 
 @contextlib.contextmanager
-def _broker(bootstrap_servers: str | None) -> Iterator[Connection]:
-    if bootstrap_servers is not None:
-        yield Connection(bootstrap_servers=bootstrap_servers)
-        return
-    from monitor.broker.apache import ApacheKafka
+def _place(bootstrap_servers: str | None) -> Iterator[tuple[Connection, Path, str]]:
+    """A broker, a directory for logs, and what to call the broker. SIGTERM takes everything down too."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with tempfile.TemporaryDirectory(prefix="session-monitor-bench-") as directory:
+            if bootstrap_servers is not None:
+                yield Connection(bootstrap_servers=bootstrap_servers), Path(directory), bootstrap_servers
+                return
+            from monitor.broker.apache import ApacheKafka
+            from monitor.broker.libraries import VERSION
 
-    with ApacheKafka() as broker:
-        yield Connection(bootstrap_servers=broker.bootstrap_servers)
+            # The cleaner looks every 15 s by default: recovery waits for it.
+            with ApacheKafka(settings={"log.cleaner.backoff.ms": "500"}) as broker:
+                connection = Connection(bootstrap_servers=broker.bootstrap_servers)
+                yield connection, Path(directory), f"Apache Kafka {VERSION}, one node, on the same machine"
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def register(program: typer.Typer) -> None:
