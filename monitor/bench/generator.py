@@ -10,6 +10,8 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from itertools import count
 
 import msgspec
 
@@ -23,6 +25,7 @@ SLOT = 0.02
 CATCH_UP = 0.2
 """Seconds of load written at once at the most: whoever fell behind does not pour it all out in one go."""
 PENDING = 100_000
+BATCH_BYTES = 256 << 10
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,10 +73,10 @@ class _Pace:
     def owed(self, seconds: float) -> int:
         """After so many more seconds."""
         self._due += self.rate * seconds
-        count = int(self._due)
-        self._due -= count
-        self.sent += count
-        return count
+        whole = int(self._due)
+        self._due -= whole
+        self.sent += whole
+        return whole
 
 
 async def generate(spec: Spec, ended: asyncio.Event) -> Reached:
@@ -85,12 +88,13 @@ async def generate(spec: Spec, ended: asyncio.Event) -> Reached:
         if partition not in spec.silent
         for session in sessions
     ]
+    loud = [partition for partition in range(partitions) if partition not in spec.silent]
     steady, brief, closed = _Pace(spec.rate), _Pace(spec.brief), _Pace(spec.closed)
     appender = KafkaAppender(Connection(bootstrap_servers=spec.bootstrap_servers), batch_bytes=BATCH_BYTES)
     await appender.start()
     try:
         roll, known = random.random, len(home)
-        fresh = 0
+        made = 0
         began = last = time.monotonic()
         used, dropped = time.process_time(), 0.0
         slot = 0
@@ -109,8 +113,8 @@ async def generate(spec: Spec, ended: asyncio.Event) -> Reached:
                 appender.append(topic, partition, key_of(session), activity(session, steady.sent, when))
             for pace, name, kind in ((brief, "brief", "session.opened"), (closed, "closed", "session.closed")):
                 for _ in range(pace.owed(span)):
-                    fresh += 1
-                    session_id, partition = _fresh(name, fresh, partitions, spec.silent)
+                    made += 1
+                    session_id, partition = fresh(name, made, partitions, loud)
                     appender.append(topic, partition, session_id.encode(), special(session_id, kind, millis, name))
             slot = max(slot + 1, int((time.monotonic() - began) / SLOT))
             await asyncio.sleep(max(0.0, began + slot * SLOT - time.monotonic()))
@@ -121,17 +125,14 @@ async def generate(spec: Spec, ended: asyncio.Event) -> Reached:
         await appender.stop()
 
 
-def _fresh(name: str, number: int, partitions: int, silent: tuple[int, ...]) -> tuple[str, int]:
-    """A session id not used before, and its partition: one that is not silent."""
-    for attempt in range(1000):
+def fresh(name: str, number: int, partitions: int, loud: Sequence[int]) -> tuple[str, int]:
+    """A session id for each number, and its partition: the loud ones by turns, as many ids each. About 15 us."""
+    partition = loud[number % len(loud)]
+    for attempt in count():
         session_id = f"{name}-{number:08x}-{attempt:x}"
-        partition = partition_for(session_id.encode(), partitions)
-        if partition not in silent:
-            return session_id, partition
-    raise ValueError("every partition is to be silent")
-
-
-BATCH_BYTES = 256 << 10
+        if partition_for(session_id.encode(), partitions) == partition:
+            break
+    return session_id, partition
 
 
 async def _run(spec: Spec) -> Reached:

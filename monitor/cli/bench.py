@@ -112,6 +112,99 @@ def latency(
 
 
 @bench.command()
+def recovery(
+    bootstrap_servers: Bootstrap = None,
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions to recover.")] = 1_000_000,
+    minutes: Annotated[float, typer.Option(min=0, help="Load before the second recovery; 0 leaves it out.")] = 10,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second of that load; by default half of the bar.")] = 50_000,
+    keep_loading: Annotated[bool, typer.Option("--keep-loading", help="Let the load go on during the second recovery.")] = False,
+    compacted_within: Annotated[float | None, typer.Option(help="Exit 1 above so many seconds from a compacted changelog.")] = None,
+    loaded_within: Annotated[float | None, typer.Option(help="Exit 1 above so many seconds after the load.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """From the start of a worker with nothing on disk until it has every session and is at work."""
+    from monitor.bench import recovery as timed
+
+    with _place(bootstrap_servers) as (connection, directory, broker):
+        found = timed.measure(connection, sessions, minutes, rate, directory, keep_loading=keep_loading)
+    loaded = found.loaded
+    _end(
+        "recovery", broker, timed.HOW,
+        {
+            "sessions": sessions, "sessions_recovered_compacted": found.compacted.sessions,
+            "sessions_recovered_loaded": None if loaded is None else loaded.sessions,
+            "changelog_records_before": found.records_before, "changelog_records_compacted": found.records_compacted,
+            "changelog_records_per_session": round(found.records_compacted / sessions, 3),
+            "changelog_records_loaded": found.records_loaded,
+            "minutes": minutes, "events_per_second": round(found.load_per_second),
+            "load_reached_share": round(found.load_per_second / rate, 3) if minutes else None,
+            "events_per_second_during_recovery": round(found.load_during_recovery),
+        },
+        {"compacted_seconds": found.compacted.seconds, "loaded_seconds": None if loaded is None else loaded.seconds},
+        [_most("compacted_seconds", compacted_within), _most("loaded_seconds", loaded_within)],
+        output,
+    )  # fmt: skip
+
+
+@bench.command()
+def revoke(
+    bootstrap_servers: Bootstrap = None,
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions to revoke.")] = 100_000,
+    closed: Annotated[float, typer.Option(min=1, help="Events a second that show whether processing stalls.")] = 400,
+    visible_within: Annotated[float | None, typer.Option(help="Exit 1 above so many ms until all are visible.")] = None,
+    stall_within: Annotated[float | None, typer.Option(help="Exit 1 above so many ms of stall.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """One `revoke --all`: until the last command is visible, and the longest stall of events meanwhile."""
+    from monitor.bench import revoke as timed
+
+    with _place(bootstrap_servers) as (connection, directory, broker):
+        found = timed.measure(connection, sessions, closed, directory)
+    _end(
+        "revoke", broker, timed.HOW,
+        {
+            "sessions": sessions, "sessions_revoked": found.sessions, "closed_per_second": closed,
+            "answers_measured": found.answers,
+        },
+        {
+            "all_visible_ms": found.all_visible, "longest_stall_ms": found.longest_stall,
+            "usual_stall_ms": found.usual_stall, "worst_answer_ms": found.worst_answer,
+        },
+        [_most("all_visible_ms", visible_within), _most("longest_stall_ms", stall_within)],
+        output,
+    )  # fmt: skip
+
+
+@bench.command()
+def failover(
+    bootstrap_servers: Bootstrap = None,
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions of both workers.")] = 100_000,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second, all the while.")] = 2_000,
+    session_timeout: Annotated[int, typer.Option(min=6, max=300, help="Seconds; 10 is what is shipped.")] = 10,
+    within: Annotated[float | None, typer.Option(help="Exit 1 above so many seconds past the session timeout.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Two workers, one killed: until its partitions are at work again."""
+    from monitor.bench import failover as timed
+
+    with _place(bootstrap_servers) as (connection, directory, broker):
+        found = timed.measure(connection, sessions, rate, session_timeout, directory)
+    _end(
+        "failover", broker, timed.HOW,
+        {
+            "sessions": sessions, "events_per_second": rate, "session_timeout_seconds": session_timeout,
+            "partitions_moved": found.partitions,
+        },
+        {
+            "seconds_until_at_work": found.seconds,
+            "seconds_past_session_timeout": round(found.seconds - session_timeout, 2),
+        },
+        [_most("seconds_past_session_timeout", within)],
+        output,
+    )  # fmt: skip
+
+
+@bench.command()
 def check(
     file: Annotated[Path, typer.Argument(help="What -o json or -o ndjson printed; several results may stand in it.")],
     output: Output = Format.TABLE,
