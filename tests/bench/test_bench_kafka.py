@@ -46,3 +46,41 @@ def test_latency_and_a_bound_that_no_machine_meets(kafka) -> None:
     assert conditions["silent_commands_measured"] == 16
     assert conditions["events_per_second"] == pytest.approx(1000, rel=0.1)
     assert 0 <= figures["published_p50_ms"] <= figures["p50_ms"] <= figures["p99_ms"] <= figures["worst_ms"]
+
+
+def test_recovery_compacted_and_after_load(kafka) -> None:
+    said = bench(kafka, "recovery", "--sessions", "3000", "--minutes", "0.05", "--rate", "500")
+    figures, conditions = said["figures"], said["conditions"]
+    assert conditions["sessions_recovered_compacted"] == conditions["sessions_recovered_loaded"] == 3000
+    assert conditions["changelog_records_loaded"] > conditions["changelog_records_compacted"] >= 3000
+    assert 0 < figures["compacted_seconds"] < 60
+    assert 0 < figures["loaded_seconds"] < 60
+
+
+def test_revoke(kafka) -> None:
+    said = bench(kafka, "revoke", "--sessions", "2000")
+    figures, conditions = said["figures"], said["conditions"]
+    assert conditions["sessions_revoked"] == 2000
+    assert conditions["answers_measured"] > 0
+    assert 0 < figures["all_visible_ms"] < 60_000
+    assert figures["longest_stall_ms"] <= figures["all_visible_ms"] + 500
+
+
+def test_failover_takes_the_session_timeout_and_some(kafka) -> None:
+    said = bench(kafka, "failover", "--sessions", "1000", "--rate", "200", "--session-timeout", "6")
+    figures, conditions = said["figures"], said["conditions"]
+    assert conditions["partitions_moved"] == 4
+    # A member's last heartbeat may be up to two seconds old when it dies.
+    assert 3 < figures["seconds_until_at_work"] < 60
+    assert figures["seconds_past_session_timeout"] == pytest.approx(figures["seconds_until_at_work"] - 6, abs=0.02)
+
+
+def test_check_of_a_small_run_meets_no_bar(kafka, tmp_path) -> None:
+    saved = tmp_path / "result.json"
+    saved.write_text(
+        json.dumps([bench(kafka, "latency", "--rate", "500", "--expiries", "20", "--seconds", "2")])
+    )
+    command = [sys.executable, "-m", "monitor", "bench", "check", str(saved), "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert {verdict["outcome"] for verdict in json.loads(done.stdout)} == {"unlike"}
