@@ -11,8 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from monitor.core.effects import Notice
 from monitor.core.instants import LogMillis, Millis
-from monitor.core.session import Session, State
-from monitor.observe.census import Census
+from monitor.core.session import HELD, Rows
 from monitor.observe.labels import OTHER, Bounded
 from monitor.version import VERSION
 
@@ -26,7 +25,6 @@ DUE_TO_PUBLISH_BUCKETS: Final = (
 TURN_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 SMOOTHING: Final = 1 / 8
 """The weight of one new sample of a source's skew."""
-HELD: Final = (State.LIVE, State.EXPIRED, State.REVOKED)
 
 
 class Timed(Protocol):
@@ -51,8 +49,8 @@ class DecidedPartition(Protocol):
         """Its clock."""
 
     @property
-    def sessions(self) -> Mapping[str, Session]:
-        """By session id."""
+    def rows(self) -> Rows:
+        """The numbers of its sessions."""
 
     @property
     def timers(self) -> Timed:
@@ -199,9 +197,8 @@ class WorkerMetrics:
         self._watermark_age.labels(number).set((wall_now_ms - decided_to_ms) / 1000)
         self._timers.labels(number).set(partition.timers.armed)
         self._backlog.labels(number).set(owned.backlog)
-        counts = known.census.turn(partition.sessions)
-        for state in HELD:
-            self._sessions.labels(number, state.name.lower()).set(counts.get(state, 0))
+        for state, count in partition.rows.census().items():
+            self._sessions.labels(number, state.name.lower()).set(count)
 
     def observe_skew(self, source: str | None, stated: Millis, appended: LogMillis) -> None:
         """One sample of how far a source's stated time stands from the broker's clock (negative: it is fast)."""
@@ -232,7 +229,7 @@ class WorkerMetrics:
 class _Known:
     """What was counted of one partition at the last look."""
 
-    __slots__ = ("applied", "census", "hot", "intake", "notices", "ticks")
+    __slots__ = ("applied", "hot", "intake", "notices", "ticks")
 
     def __init__(self, intake: Taken) -> None:
         self.intake = intake
@@ -240,4 +237,3 @@ class _Known:
         self.hot = 0
         self.ticks = 0
         self.notices: dict[Notice, int] = {}
-        self.census = Census()

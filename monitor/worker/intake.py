@@ -16,7 +16,6 @@ from monitor.core.instants import NEVER, LogMillis, Millis
 from monitor.core.partition import Partition, kind_of
 from monitor.core.session import (
     APPLIED,
-    COUNTED_IN,
     DIRTY_COLUMN,
     IDLE_SET,
     LAST_ACTIVITY,
@@ -30,14 +29,11 @@ from monitor.wire.bad_record import DeadLetterReason
 from monitor.wire.events import AccessEvent, BadRecord, read_access_event, understand
 from monitor.wire.partitioner import partition_for
 from monitor.worker.facts import Facts
-from monitor.worker.likeness import layout_of, prefixes
+from monitor.worker.likeness import instant_of, instants, layout_of
 from monitor.worker.ports import Record
 
 REROUTED_HEADER: Final = "session-monitor-rerouted"
 """Names the partition an event was first written to. An event is re-routed once."""
-
-_Z: Final = ord("Z")
-_COUNTED: Final[dict[int, tuple[int, int]]] = {int(kind): where for kind, where in COUNTED_IN.items()}
 
 
 class Blocked(Enum):
@@ -94,15 +90,14 @@ class Intake:
         columns = partition.rows.columns
         last_activity, idle_set_at, applied = columns[LAST_ACTIVITY], columns[IDLE_SET], columns[APPLIED]
         likeness, timer, dirty = columns[LIKENESS], columns[TIMER], columns[DIRTY_COLUMN]
+        known = instants.get
         stop = len(records) if stop is None else stop
         self.blocked = None
         begun = -1
         log_time = partition.log_time
         swept = partition.swept
-        hot = 0
-        place = start
-        while place < stop:
-            record = records[place]
+        cold = 0
+        for place, record in enumerate(records[start:stop], start):  # noqa: B007 - how far it came
             appended = record.timestamp
             if appended != begun:
                 if appended > latest:
@@ -123,34 +118,30 @@ class Intake:
                 except UnicodeDecodeError:
                     session = None
                 if session is not None and (layout := session.seen) is not None:
-                    value, row = record.value, session.row
-                    # The bytes outside of time and id are those of an event that was taken in whole before.
-                    if (
-                        value is not None
-                        and layout.size == len(value)
-                        and hash(value[: layout.a] + value[layout.b : layout.c] + value[layout.d :]) == likeness[row]
-                    ):
-                        time: Millis | None = appended
-                        at = layout.time
-                        if at >= 0:
-                            base = prefixes.get(value[at : at + 20])
-                            digits = value[at + 20 : at + 23]
-                            if base is not None and layout.canonical and digits.isdigit() and value[at + 23] == _Z:
-                                time = base + int(digits)
-                            else:
-                                time = layout.instant(value)
-                        word = value[layout.id : layout.id_end]
-                        offset = record.offset
+                    value = record.value
+                    if value is not None and len(value) == layout.size:
+                        row, offset = session.row, record.offset
+                        head, written, middle, word, tail = layout.parts(value)
+                        if layout.turned:
+                            written, word = word, written
+                        time: Millis | None
+                        if written:
+                            time = known(written)
+                            if time is None:
+                                time = instant_of(written)
+                        else:
+                            time = appended
                         if (
-                            time is not None
+                            # The bytes outside of time and id are those of an event that was taken in whole before.
+                            hash((head, middle, tail)) == likeness[row]
+                            and time is not None
                             and (word.isalnum() or not word or word.replace(b"-", b"").isalnum())
                             and offset > applied[row]
                         ):
                             # The hot step: what is not sure to move the last activity alone goes the cold way.
                             time = time if time < appended else appended  # noqa: FURB136
-                            kind = layout.kind
                             last = last_activity[row]
-                            if time > last and kind & (plan := session.plan).counts:
+                            if time > last and layout.kind & (plan := session.plan).counts:
                                 idle = plan.idle.ms
                                 leads = plan.warn_before
                                 moves = (
@@ -166,29 +157,27 @@ class Intake:
                             else:
                                 moves = True
                             if moves:
-                                counted, unit = _COUNTED[kind]
-                                columns[counted][row] += unit
+                                columns[layout.column][row] += layout.unit
                                 applied[row] = offset
                                 if not dirty[row]:
                                     dirty[row] = 1
                                     marked.append(session)
-                                hot += 1
-                                place += 1
                                 continue
             if not self._apply(record):
                 break
-            place += 1
+            cold += 1
             begun = -1
             swept = partition.swept
             if effects:
                 self._emit()
+        else:
+            place = stop
         if self.blocked is not None:
             partition.offset = records[place].offset  # it was advanced to, but not applied
         elif place > start:
             partition.offset = records[place - 1].offset + 1
-        if place > start:
-            self.applied += place - start
-            self.hot += hot
+        self.applied += place - start
+        self.hot += place - start - cold
         return place
 
     def _apply(self, record: Record) -> bool:

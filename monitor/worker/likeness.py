@@ -6,61 +6,64 @@ likeness is known to be valid JSON, of this session, with nothing new but its ti
 The hash is Python's keyed one (SipHash with a key of this process); likenesses never leave the process.
 """
 
+from collections.abc import Callable
+from struct import Struct
 from typing import Final
 
 import msgspec
 
+from monitor.core.events import ActivityKind
 from monitor.core.instants import Millis
+from monitor.core.session import COUNTED_IN
 from monitor.wire.bad_record import BadTime
 from monitor.wire.events import AccessEvent
 from monitor.wire.times import parse_time
 
-_CANONICAL: Final = 24
-_PREFIXES: Final = 4096
 _MOST_LAYOUTS: Final = 4096
+_MOST_INSTANTS: Final = 16_384
+_LONGEST_KEPT: Final = 40
+"""Characters of a time; RFC 3339 sets no end to its fraction."""
 
-prefixes: dict[bytes, Millis] = {}
-"""The first 20 characters of a canonical time, `2026-11-23T07:09:00.`, and what they stand for."""
+instants: dict[bytes, Millis] = {}
+"""Times as they were written, and what they stand for: what is in flight together was written within a few seconds."""
+
+
+def instant_of(text: bytes) -> Millis | None:
+    """The instant of an event's time, kept in `instants`; None where it is none: the cold way will say why."""
+    try:
+        instant = parse_time(text.decode("ascii"))
+    except (UnicodeDecodeError, BadTime):
+        return None
+    if len(text) <= _LONGEST_KEPT:
+        if len(instants) >= _MOST_INSTANTS:
+            instants.clear()
+        instants[text] = instant
+    return instant
 
 
 class Layout(msgspec.Struct, frozen=True, gc=False):
     """Where the two things stand that may differ. Shared by all sessions whose events are alike in form."""
 
     size: int
-    a: int
-    b: int
-    """The earlier hole is [a:b], the later one [c:d]; both are empty at the end where there is none."""
-    c: int
-    d: int
-    time: int
-    """Where the time begins; -1: there is none."""
-    time_end: int
-    id: int
-    id_end: int
+    parts: Callable[[bytes], tuple[bytes, ...]]
+    """Cuts a record of that size in five: what is before the holes, the first of them, what is between them, the second,
+    the rest. A hole is empty where the event has no such field."""
+    turned: bool
+    """The id stands before the time."""
     kind: int
-    """The activity's kind, which is among the bytes that don't differ."""
-    canonical: bool
-    """The time has the form we write ourselves (24 characters)."""
+    """The activity's kind, which is among the bytes that don't differ ..."""
+    column: int
+    """... the column that counts it ..."""
+    unit: int
+    """... and what one of them adds."""
 
     def likeness(self, value: bytes) -> int:
         """A hash of everything outside the holes."""
-        return hash(value[: self.a] + value[self.b : self.c] + value[self.d :])
-
-    def instant(self, value: bytes) -> Millis | None:
-        """The event time that stands in the hole; None where it is none: the cold way will say why."""
-        text = value[self.time : self.time_end]
-        try:
-            instant = parse_time(text.decode("ascii"))
-        except (UnicodeDecodeError, BadTime):
-            return None
-        if self.canonical and text[17:19] != b"60":
-            if len(prefixes) >= _PREFIXES:
-                prefixes.clear()
-            prefixes[text[:20]] = instant - int(text[20:23])
-        return instant
+        head, _, middle, _, tail = self.parts(value)
+        return hash((head, middle, tail))
 
 
-_layouts: dict[Layout, Layout] = {}
+_layouts: dict[tuple[int, ...], Layout] = {}
 
 
 def layout_of(value: bytes, event: AccessEvent, kind: int) -> Layout | None:
@@ -80,13 +83,14 @@ def layout_of(value: bytes, event: AccessEvent, kind: int) -> Layout | None:
         if not said or start < 1 or value[start - 1] != 34 or value.find(said, start + 1) >= 0:
             return None
         holes.append((start, start + len(said)))
-    time, id_ = holes
     end = len(value)
-    both = sorted(hole for hole in holes if hole is not None)
-    (a, b), (c, d) = [*both, (end, end), (end, end)][:2]
-    text = event.time
-    canonical = text is not None and len(text) == _CANONICAL and text[19] == "." and text[23] == "Z"
-    layout = Layout(end, a, b, c, d, *(time or (-1, -1)), *(id_ or (end, end)), kind, canonical)
-    if len(_layouts) >= _MOST_LAYOUTS:
-        _layouts.clear()
-    return _layouts.setdefault(layout, layout)
+    time, id_ = holes[0] or (0, 0), holes[1] or (end, end)
+    (a, b), (c, d) = sorted((time, id_))
+    form = (a, b, c, d, end, id_ < time, kind)
+    layout = _layouts.get(form)
+    if layout is None:
+        if len(_layouts) >= _MOST_LAYOUTS:
+            _layouts.clear()
+        parts = Struct(f"{a}s{b - a}s{c - b}s{d - c}s{end - d}s").unpack
+        layout = _layouts[form] = Layout(end, parts, id_ < time, kind, *COUNTED_IN[ActivityKind(kind)])
+    return layout

@@ -151,9 +151,9 @@ async def _tidy_forever() -> None:
     try:
         turn = 0
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1)
             turn += 1
-            gc.collect(2 if turn % 120 == 0 else 1)
+            gc.collect(2 if turn % 60 == 0 else 1)
     finally:
         gc.set_threshold(*usual)
 

@@ -7,7 +7,7 @@ from typing import Final
 from monitor.core.effects import Forgotten
 from monitor.core.instants import LogMillis, Millis
 from monitor.core.partition import Partition, Position
-from monitor.core.session import Dirty, Session
+from monitor.core.session import DIRTY_COLUMN, TOUCHED_COLUMN, Dirty, Session
 from monitor.wire.topics import Topics
 from monitor.worker.intake import Intake
 from monitor.worker.outlet import LogOutlet
@@ -131,7 +131,6 @@ class Checkpoint:
         self._topic = topics.changelog.name
         self._appender = appender
         self._encoded: list[tuple[bytes, bytes]] = []
-        self._touched: list[Session] = []
         self._written = 0
         owned.touches.turn(len(partition.sessions))
         self._retiring = owned.touches.retiring
@@ -144,23 +143,28 @@ class Checkpoint:
 
     def encode_some(self) -> bool:
         """Encode the next slice of dirty sessions; whether there are more."""
-        dirty = self._dirty[-SLICE:]
+        some = self._dirty[-SLICE:]
         del self._dirty[-SLICE:]
-        generation = self._owned.touches.generation
-        for session in dirty:
-            if session.dirty == Dirty.TOUCHED:
-                self._touched.append(session)
-                session.touched = generation
+        columns = self._owned.partition.rows.columns
+        levels, generations, generation = columns[DIRTY_COLUMN], columns[TOUCHED_COLUMN], self._owned.touches.generation
+        touched = []
+        for session in some:
+            row = session.row
+            if session.columns is columns and levels[row] == Dirty.TOUCHED:
+                touched.append(session)
+                generations[row] = generation
+                levels[row] = Dirty.NOTHING
             else:
                 # A forgotten one too, as it ended: a crash before its tombstone must not find it alive.
                 self._whole(session)
-            session.dirty = Dirty.NOTHING
-        if not dirty:
+                session.dirty = Dirty.NOTHING
+        # All of them in this turn: one that is forgotten in the next has no row any more.
+        for start in range(0, len(touched), TOUCHES):
+            alike = touched[start : start + TOUCHES]
+            self._encoded.append((self._owned.touches.add(len(alike)), encode_touches(alike)))
+            self._written += len(alike)
+        if not some:
             self._rescue_some()
-        while len(self._touched) >= TOUCHES or (self._touched and not self._dirty):
-            some, self._touched = self._touched[:TOUCHES], self._touched[TOUCHES:]
-            self._encoded.append((self._owned.touches.add(len(some)), encode_touches(some)))
-            self._written += len(some)
         return bool(self._dirty or self._look_at)
 
     def _whole(self, session: Session) -> None:

@@ -212,7 +212,7 @@ def encode_touches(sessions: Sequence[Session]) -> bytes:
     numbers = []
     for place in _MOVED:
         column = columns[place]
-        moved = array(column.typecode, [column[row] for row in rows])
+        moved = array(column.typecode, [*map(column.__getitem__, rows)])
         if sys.byteorder == "big":
             moved.byteswap()
         numbers.append(moved.tobytes())

@@ -7,8 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from monitor.core.effects import Notice
-from monitor.core.session import State
-from monitor.observe.census import Census
+from monitor.core.session import STATE_COLUMN, Rows, State
 from monitor.observe.metrics import SOURCES, WorkerMetrics
 
 LABELS = {"partition", "type", "reason", "source", "path", "state", "notice", "version", "le"}
@@ -21,10 +20,12 @@ BARE = {"session_monitor_sessions"}
 def owned(
     number=0, *, applied=0, hot=0, offset=0, end=0, log_time=1_000_000, states=(), notices=None, intake=None
 ):
-    sessions = {f"s{i}": SimpleNamespace(state=state) for i, state in enumerate(states)}
+    rows = Rows()
+    for state in states:
+        rows.columns[STATE_COLUMN][rows.take()] = state
     return SimpleNamespace(
         partition=SimpleNamespace(
-            number=number, offset=offset, log_time=log_time, sessions=sessions, timers=SimpleNamespace(armed=7),
+            number=number, offset=offset, log_time=log_time, rows=rows, timers=SimpleNamespace(armed=7),
             notices=notices or {},
         ),
         intake=intake or SimpleNamespace(applied=applied, hot=hot, ticks=0),
@@ -159,25 +160,6 @@ def test_sessions_are_counted_by_state():
     metrics.observe_partition(owned(0, states=states), 0, 0)
     counted = {s: value(metrics, "sessions", partition="0", state=s) for s in ("live", "expired", "revoked")}
     assert counted == {"live": 3, "expired": 2, "revoked": 1}
-
-
-def test_a_census_larger_than_its_slice_takes_turns():
-    sessions = {str(i): SimpleNamespace(state=State.LIVE if i % 5 else State.EXPIRED) for i in range(25)}
-    census = Census(slice_size=10)
-    assert sum(census.turn(sessions).values()) == 10
-    assert sum(census.turn(sessions).values()) == 20
-    whole = {State.LIVE: 20, State.EXPIRED: 5}
-    assert census.turn(sessions) == whole
-    sessions.clear()
-    assert census.turn(sessions) == {}
-
-
-def test_a_census_round_under_way_still_gives_the_last_whole_one():
-    sessions = {str(i): SimpleNamespace(state=State.LIVE) for i in range(25)}
-    census = Census(slice_size=20)
-    census.turn(sessions)
-    census.turn(sessions)
-    assert census.turn(sessions) == {State.LIVE: 25}
 
 
 def test_two_workers_in_one_process_share_nothing():

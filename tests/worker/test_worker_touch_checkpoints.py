@@ -3,9 +3,11 @@
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
-from monitor.worker import touches
+from monitor.core.session import Dirty
+from monitor.worker import owned, touches
 from monitor.worker.state import TOUCH_PREFIX
 from tests.worker.test_worker_promises import TOPICS, World, host
 
@@ -77,3 +79,41 @@ async def test_death_between_acknowledgement_and_commit_loses_no_touch() -> None
     assert await heir.assigned([0]) == {0: 2}
     await heir.records(0, world.log(TOPICS.access_events.name)[2:], 3)
     assert state_of(heir) == expected
+
+
+async def test_a_session_forgotten_between_two_turns_of_a_checkpoint_is_not_written_as_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(owned, "SLICE", 10)
+    world = World()
+    owner = await host(world)
+    await owner.assigned([0])
+    opened = [world.event(session=f"s{number}") for number in range(SESSIONS)]
+    await owner.records(0, opened, SESSIONS)
+    await owner.checkpoint([0])
+    world.clock.advance(1000)
+    again = [world.event(session=f"s{number}") for number in range(SESSIONS)]
+    await owner.records(0, again, 2 * SESSIONS)
+
+    held = owner.owned[0]
+    partition = held.partition
+    checkpoint = owned.Checkpoint(held, TOPICS, world)
+    partition.sessions["s29"].dirty = Dirty.CHANGED  # one of the first turn's ten is written whole
+    assert checkpoint.encode_some()
+    for name in ("s15", "s21"):  # one of each
+        partition.rows.give_back(partition.sessions[name])
+    taken = {name: (s.last_activity, s.applied_offset, s.counted()) for name, s in partition.sessions.items()}
+    while checkpoint.encode_some():
+        pass
+    written = dict(checkpoint._encoded)
+    seen = 0
+    for key, value in written.items():
+        if not key.startswith(TOUCH_PREFIX):
+            continue
+        stored = msgspec.msgpack.decode(value)
+        for place, name in enumerate(stored[1]):
+            applied = int.from_bytes(stored[2][2][place * 8 : place * 8 + 8], "little")
+            assert applied == taken[name][1]
+            seen += 1
+    assert seen == SESSIONS - 2
+    assert {key for key in written if not key.startswith(TOUCH_PREFIX)} == {b"s29", b"s15"}
