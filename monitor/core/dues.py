@@ -77,7 +77,7 @@ def waits_for_source(session: Session, graces: Graces, now: LogMillis) -> bool:
     spoken = graces.sources.get(session.source) if session.source is not None else None
     if spoken is None:
         return False
-    plan = session.plan
+    plan = session.common.plan
     last: int = session.last_activity
     deadline = last + min(plan.idle.ms, plan.observed_idle.ms)
     return deadline <= now and spoken < last + max(

@@ -118,7 +118,7 @@ Columns: TypeAlias = "tuple[array[int], ...]"
 
 
 class Rows:
-    """Where the numbers of a partition's sessions stand: 111 bytes a session, where objects would take 600.
+    """Where the numbers of a partition's sessions stand: 103 bytes a session, where objects would take 600.
 
     A row is taken when a session begins and given back when it is forgotten; O(1) both.
     """
@@ -141,7 +141,8 @@ class Rows:
     def give_back(self, session: "Session") -> None:
         """The session leaves: whoever still holds it sees its numbers as they were."""
         row, session.row = session.row, 0
-        session.columns = tuple(column[row : row + 1] for column in self.columns)
+        alone = tuple(column[row : row + 1] for column in self.columns)
+        session.common = msgspec.structs.replace(session.common, columns=alone)
         self.columns[STATE_COLUMN][row] = State.FORGOTTEN
         self._free.append(row)
 
@@ -185,10 +186,10 @@ def _number(column: int) -> Any:
     """A property that stands in a column."""
 
     def get(session: "Session") -> int:
-        return session.columns[column][session.row]
+        return session.common.columns[column][session.row]
 
     def put(session: "Session", value: int) -> None:
-        session.columns[column][session.row] = value
+        session.common.columns[column][session.row] = value
 
     return property(get, put)
 
@@ -210,6 +211,33 @@ def _aside(name: str) -> Any:
     return property(get, put)
 
 
+def _common(name: str) -> Any:
+    """A property that stands in what many sessions have in common."""
+    read = attrgetter(name)
+
+    def get(session: "Session") -> Any:
+        return read(session.common)
+
+    def put(session: "Session", value: Any) -> None:
+        common = session.common
+        if read(common) is not value:
+            session.common = _shared(msgspec.structs.replace(common, **{name: value}))
+
+    return property(get, put)
+
+
+class Common(msgspec.Struct, frozen=True, gc=False):
+    """What many sessions have in common: one object for all that are alike in all of it."""
+
+    profile: Attributes
+    plan: Plan
+    source: str | None
+    columns: Columns
+    seen: Any = None
+
+
+_MOST_COMMONS: Final = 4096
+_commons: dict[tuple[int | str | None, ...], Common] = {}
 _MOST_PROFILES: Final = 4096
 _profiles: dict[Attributes, Attributes] = {}
 _STATES: Final = tuple(State)
@@ -223,6 +251,14 @@ def profile_of(attributes: Attributes) -> Attributes:
     return _profiles.setdefault(profile, profile)
 
 
+def _shared(common: Common) -> Common:
+    # By identity, which holds as long as the entry does: it keeps what it names alive.
+    key = (id(common.profile), id(common.plan), common.source, id(common.columns), id(common.seen))
+    if len(_commons) >= _MOST_COMMONS:
+        _commons.clear()
+    return _commons.setdefault(key, common)
+
+
 class Session(msgspec.Struct, gc=False):
     """One session. Mutable, owned by one partition; everything in it is a function of the log.
 
@@ -231,17 +267,11 @@ class Session(msgspec.Struct, gc=False):
     """
 
     session_id: str
-    subject: str | None
-    profile: Attributes
-    """The attributes but for the subject."""
-    plan: Plan
-    source: str | None
-    columns: Columns
+    named: bytes | None
+    """The subject in UTF-8: that is shorter than text."""
+    common: Common
     row: int
     aside: Aside
-    seen: Any = None
-    """What the last event was like, and `likeness` what it said besides its time: the owner's notes, by which it
-    knows an event that changes no attribute. Whatever may give an old event a new meaning clears them."""
 
     @classmethod
     def begin(
@@ -259,8 +289,18 @@ class Session(msgspec.Struct, gc=False):
         for column, number in zip(columns, numbers, strict=True):
             column[row] = number
         source = None if source is None else intern(source)  # many sessions have the same
-        return cls(session_id, attributes.subject, profile_of(attributes), plan, source, columns, row, NOTHING_ASIDE)
+        common = _shared(Common(profile_of(attributes), plan, source, columns))
+        subject = attributes.subject
+        return cls(session_id, None if subject is None else subject.encode(), common, row, NOTHING_ASIDE)
 
+    profile = _common("profile")
+    """The attributes but for the subject."""
+    plan = _common("plan")
+    source = _common("source")
+    columns = _common("columns")
+    seen = _common("seen")
+    """What the last event was like, and `likeness` what it said besides its time: the owner's notes, by which it
+    knows an event that changes no attribute. Whatever may give an old event a new meaning clears them."""
     opened_at = _number(OPENED)
     start = _number(START)
     """When this epoch began: the principal authenticated, or was first seen."""
@@ -302,7 +342,7 @@ class Session(msgspec.Struct, gc=False):
     @property
     def state(self) -> State:
         """Where it stands."""
-        return _STATES[self.columns[STATE_COLUMN][self.row]]
+        return _STATES[self.common.columns[STATE_COLUMN][self.row]]
 
     def move(self, move: Move) -> None:
         """Change the state by the table. Raises IllegalTransitionError."""
@@ -311,22 +351,23 @@ class Session(msgspec.Struct, gc=False):
             raise IllegalTransitionError(
                 f"session {self.session_id!r} epoch {self.epoch} is {self.state.name} and can't {move.name}"
             )
-        self.columns[STATE_COLUMN][self.row] = state
+        self.common.columns[STATE_COLUMN][self.row] = state
 
     @property
     def attributes(self) -> Attributes:
         """What is known of it besides its times."""
-        profile = self.profile
-        return profile if self.subject is None else msgspec.structs.replace(profile, subject=self.subject)
+        profile = self.common.profile
+        return profile if self.named is None else msgspec.structs.replace(profile, subject=self.named.decode())
 
     @attributes.setter
     def attributes(self, attributes: Attributes) -> None:
-        self.subject, self.profile = attributes.subject, profile_of(attributes)
+        self.named = None if attributes.subject is None else attributes.subject.encode()
+        self.profile = profile_of(attributes)
 
     @property
     def absolute_limit(self) -> Limit:
         """The tightest absolute limit of this epoch: its deadline never moves later."""
-        return self.aside.absolute_limit or self.plan.absolute
+        return self.aside.absolute_limit or self.common.plan.absolute
 
     def follow(self, plan: Plan, absolute_limit: Limit) -> None:
         """Live by this plan from now on, and by this absolute limit."""
@@ -340,24 +381,24 @@ class Session(msgspec.Struct, gc=False):
     @property
     def idle_deadline(self) -> Millis:
         """The instant up to which activity rescues it; at least NEVER where there is no limit."""
-        return self.columns[LAST_ACTIVITY][self.row] + self.plan.idle.ms
+        return self.common.columns[LAST_ACTIVITY][self.row] + self.common.plan.idle.ms
 
     @property
     def absolute_deadline(self) -> Millis:
         """The instant at which it ends whatever it does; at least NEVER where there is no limit."""
-        return self.columns[START][self.row] + self.absolute_limit.ms
+        return self.common.columns[START][self.row] + self.absolute_limit.ms
 
     def tally(self, kind: ActivityKind) -> None:
         """Count one event of this kind."""
         column, unit = COUNTED_IN[kind]
-        self.columns[column][self.row] += unit
+        self.common.columns[column][self.row] += unit
 
     def count(self, kind: ActivityKind) -> int:
         """Events of this kind, in all epochs."""
         column, unit = COUNTED_IN[kind]
-        return self.columns[column][self.row] // unit & _HALF
+        return self.common.columns[column][self.row] // unit & _HALF
 
     def counted(self) -> tuple[int, int, int, int]:
         """Events by kind: human, agent, inflight, keepalive."""
-        counts, more = self.columns[COUNTS][self.row], self.columns[MORE_COUNTS][self.row]
+        counts, more = self.common.columns[COUNTS][self.row], self.common.columns[MORE_COUNTS][self.row]
         return counts & _HALF, counts >> 32, more & _HALF, more >> 32

@@ -117,7 +117,7 @@ class Intake:
                     session = sessions.get(key.decode())
                 except UnicodeDecodeError:
                     session = None
-                if session is not None and (layout := session.seen) is not None:
+                if session is not None and (layout := (common := session.common).seen) is not None:
                     value = record.value
                     if value is not None and len(value) == layout.size:
                         row, offset = session.row, record.offset
@@ -141,7 +141,7 @@ class Intake:
                             # The hot step: what is not sure to move the last activity alone goes the cold way.
                             time = time if time < appended else appended  # noqa: FURB136
                             last = last_activity[row]
-                            if time > last and layout.kind & (plan := session.plan).counts:
+                            if time > last and layout.kind & (plan := common.plan).counts:
                                 idle = plan.idle.ms
                                 leads = plan.warn_before
                                 moves = (

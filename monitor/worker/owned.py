@@ -150,7 +150,7 @@ class Checkpoint:
         touched = []
         for session in some:
             row = session.row
-            if session.columns is columns and levels[row] == Dirty.TOUCHED:
+            if session.common.columns is columns and levels[row] == Dirty.TOUCHED:
                 touched.append(session)
                 generations[row] = generation
                 levels[row] = Dirty.NOTHING

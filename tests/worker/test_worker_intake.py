@@ -83,7 +83,7 @@ def _outcome(log: list[tuple[bytes | None, bytes | None, int]]) -> tuple[Any, ..
         name: {
             field: getattr(session, field)
             for field in ("plan", "source", "aside", *(n for n, what in vars(Session).items() if isinstance(what, property)))
-            if field not in {"likeness", "timer", "dirty", "touched"}
+            if field not in {"likeness", "timer", "dirty", "touched", "seen", "columns"}
         }
         for name, session in driver.sessions.items()
     }
