@@ -249,7 +249,10 @@ class Consumer(driver.Consumer):
         self._flight: deque[Batch] = deque()
 
     def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        # Its loop is of the kind that this one is; it ends with the thread.
+        thread = ConsumerThread(self, loop=self.loop, thread_loop=type(self.loop)(), beacon=self.beacon)
+        thread._close_thread_loop_on_stop = True  # noqa: SLF001
+        return thread
 
     # --- delivery ----------------------------------------------------------------------------------------
 
