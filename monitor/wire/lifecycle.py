@@ -3,7 +3,6 @@
 from typing import Final
 
 import msgspec
-import orjson
 
 from monitor.core.events import ActivityKind, Attributes, Principal
 from monitor.core.instants import NEVER, Millis
@@ -70,6 +69,8 @@ class LifecycleRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _reader: Final = reader(LifecycleRecord)
+_encode: Final = msgspec.json.Encoder().encode
+"""Not orjson's, whose answers hold several kilobytes each until they are gone: thousands of these wait to be acknowledged."""
 _ATTRIBUTES: Final = Attributes.__struct_fields__
 _SAME: Final = ("reason", "rule", "policy", "command_id", "control_id", "observe", "implicit", "source", "event_id", "chain")
 _KINDS: Final = tuple(kind.name.lower() for kind in ActivityKind)
@@ -104,7 +105,7 @@ def encode_lifecycle(lifecycle: Lifecycle) -> Record:
     if (deadline := _real(lifecycle.deadline)) is not None:
         said["deadline"] = format_time(deadline)
     headers = write_headers(lifecycle.type.value, id_, partition_source(lifecycle.partition), lifecycle.log_time)
-    return Record((subject or lifecycle.session_id).encode(), orjson.dumps(said), headers)
+    return Record((subject or lifecycle.session_id).encode(), _encode(said), headers)
 
 
 def decode_lifecycle(value: bytes | None) -> Lifecycle:

@@ -20,10 +20,16 @@ async def drain(fetcher: Any, partitions: Collection[TopicPartition], most: int 
     Raises what the fetcher has to say (KafkaError), CorruptRecordException where a checksum is wrong.
     """
     budget = [most if most is not None else 1 << 62]
-    for result in fetcher._records.values():  # noqa: SLF001  (aiokafka has no public way)
-        if type(result) is FetchResult:
-            result.getall = _Taker(result, budget)
-    drained: dict[TopicPartition, list[Any]] = await fetcher.fetched_records(partitions, timeout=0)
+    results = [result for result in fetcher._records.values() if type(result) is FetchResult]  # noqa: SLF001  (no public way)
+    for result in results:
+        result.getall = _Taker(result, budget)
+        # It refers to what refers to it, and would keep the whole fetch until the next collection.
+        result._partition_records._records_iterator = None  # noqa: SLF001
+    try:
+        drained: dict[TopicPartition, list[Any]] = await fetcher.fetched_records(partitions, timeout=0)
+    finally:
+        for result in results:
+            del result.getall
     return drained
 
 
