@@ -4,7 +4,6 @@ Everything here is wiring. The order of starting is the order of needing; the or
 """
 
 import asyncio
-import gc
 import logging
 import os
 import socket
@@ -25,6 +24,7 @@ from monitor.wire.controls import encode_control
 from monitor.wire.topics import Topics
 from monitor.worker.clock import SystemClock
 from monitor.worker.follower import ControlFollower, compiled
+from monitor.worker.memory import keep_large_apart, tidy_forever
 from monitor.worker.owner import Host, OwnerSettings
 from monitor.worker.ports import Appender, Clock
 from monitor.worker.watchdog import Limits, Watchdog
@@ -68,6 +68,7 @@ def run_worker(settings: WorkerSettings, ready: Callable[[str], None] | None = N
         raise MissingExtraError("worker", "the worker") from error
     if settings.policy is not None:
         compile_policy(settings.policy)
+    keep_large_apart()
     runner: type[asyncio.Runner] = asyncio.Runner
     with runner(loop_factory=_loop_factory(settings.uvloop)) as run:
         try:
@@ -121,7 +122,7 @@ async def _work(settings: WorkerSettings, ready: Callable[[str], None] | None) -
         cleanups.insert(0, ("watchdog", watchdog.stop))  # the last to go: a shutdown that hangs is ended too
         return host
 
-    tidying = asyncio.create_task(_tidy_forever(), name="tidying")
+    tidying = asyncio.create_task(tidy_forever(), name="tidying")
     engine = Engine(
         EngineSettings(
             app_id=topics.app_id, topic=topics.access_events.name, connection=settings.connection,
@@ -140,22 +141,6 @@ async def _work(settings: WorkerSettings, ready: Callable[[str], None] | None) -
                 await asyncio.wait_for(cleanup(), 5)
             except Exception:
                 log.exception("cleanup_failed", extra={"part": what})
-
-
-async def _tidy_forever() -> None:
-    """Collect garbage by the clock: records come and go by the ten thousand, all of them tracked, and a collection
-    after every 700 of them would cost a tenth of all time. Nothing long-lived is tracked; see `Session`.
-    """  # fmt: skip
-    usual = gc.get_threshold()
-    gc.set_threshold(1_000_000, *usual[1:])
-    try:
-        turn = 0
-        while True:
-            await asyncio.sleep(1)
-            turn += 1
-            gc.collect(2 if turn % 60 == 0 else 1)
-    finally:
-        gc.set_threshold(*usual)
 
 
 async def ensure_policy(
