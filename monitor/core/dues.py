@@ -9,7 +9,19 @@ from enum import IntEnum
 import msgspec
 
 from monitor.core.instants import NEVER, EventMillis, LogMillis, Millis
-from monitor.core.session import OBSERVED_ABSOLUTE, OBSERVED_IDLE, Session, State, Warned
+from monitor.core.session import (
+    ABSOLUTE_SET,
+    IDLE_SET,
+    LAST_ACTIVITY,
+    NOTHING_ASIDE,
+    OBSERVED_ABSOLUTE,
+    OBSERVED_IDLE,
+    START,
+    STATE_COLUMN,
+    Session,
+    State,
+    Warned,
+)
 
 
 class DueKind(IntEnum):
@@ -105,6 +117,24 @@ def next_warning(
 def due_lead(deadline: Millis, limit: Millis, leads: tuple[Millis, ...], now: LogMillis) -> Millis:
     """The shortest lead that is due at `now`. There must be one."""
     return min(lead for lead in leads if lead < limit and deadline - lead <= now)
+
+
+def soonest(session: Session) -> Millis:
+    """An instant before which nothing comes due for this session, nor is anything deferred; 0 where that takes a closer look.
+
+    Much quicker than `next_due`, for a recovery, which arms all sessions at once: one that rings too soon is armed again.
+    """
+    if session.aside is not NOTHING_ASIDE:
+        return 0
+    common, row = session.common, session.row
+    columns, plan = common.columns, common.plan
+    idle, absolute = columns[LAST_ACTIVITY][row] + plan.idle.ms, columns[START][row] + plan.absolute.ms
+    if idle <= columns[IDLE_SET][row] or absolute <= columns[ABSOLUTE_SET][row] or columns[STATE_COLUMN][row]:
+        return 0
+    first = idle if idle < absolute else absolute  # noqa: FURB136
+    if plan.warn_before:
+        first -= plan.warn_before[0]
+    return min(plan.valid_until, first)
 
 
 def next_due(session: Session, graces: Graces, now: LogMillis) -> Due:

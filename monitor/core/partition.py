@@ -253,7 +253,11 @@ class Partition:
             self.effects.append(Forgotten(session.session_id, self.offset - 1))
             return
         self.sessions[session.session_id] = session
-        self._arm(session)
+        soonest = dues.soonest(session)
+        if soonest > self.log_time:
+            self.timers.arm(session, soonest, 0)
+        else:
+            self._arm(session)
 
     def settle(self, session: Session, end: End) -> None:
         """A command of this session's epoch stands on the topic that the replay did not derive: it holds."""

@@ -89,5 +89,9 @@ class Policy(Protocol):
     def plan(self, attributes: Attributes, at: LogMillis) -> Plan:
         """The plan for these attributes at this instant. Equal calls return the same object where they can."""
 
-    def route_matters(self, before: str | None, now: str | None) -> bool:
-        """Whether the two routes may lead to different plans."""
+    @property
+    def personal(self) -> bool:
+        """Whether the subject may matter."""
+
+    def period(self, at: LogMillis) -> int:
+        """Two instants of one period give equal plans."""

@@ -7,6 +7,7 @@ becomes a move.
 """
 
 from array import array
+from collections.abc import Sequence
 from enum import IntEnum
 from operator import attrgetter
 from sys import intern
@@ -138,6 +139,13 @@ class Rows:
             column.append(0)
         return len(self.columns[0]) - 1
 
+    def extend(self, rows: Sequence[tuple[int, ...]]) -> int:
+        """Rows for many more sessions, each with all its numbers; the number of the first. Raises OverflowError."""
+        first = len(self.columns[0])
+        for column, numbers in zip(self.columns, [array(code, n) for code, n in zip(_TYPECODES, zip(*rows, strict=True), strict=True)], strict=True):
+            column.extend(numbers)
+        return first
+
     def give_back(self, session: "Session") -> None:
         """The session leaves: whoever still holds it sees its numbers as they were."""
         row, session.row = session.row, 0
@@ -221,7 +229,7 @@ def _common(name: str) -> Any:
     def put(session: "Session", value: Any) -> None:
         common = session.common
         if read(common) is not value:
-            session.common = _shared(msgspec.structs.replace(common, **{name: value}))
+            session.common = shared(msgspec.structs.replace(common, **{name: value}))
 
     return property(get, put)
 
@@ -251,7 +259,8 @@ def profile_of(attributes: Attributes) -> Attributes:
     return _profiles.setdefault(profile, profile)
 
 
-def _shared(common: Common) -> Common:
+def shared(common: Common) -> Common:
+    """The one that all share who have the same in common."""
     # By identity, which holds as long as the entry does: it keeps what it names alive.
     key = (id(common.profile), id(common.plan), common.source, id(common.columns), id(common.seen))
     if len(_commons) >= _MOST_COMMONS:
@@ -289,7 +298,7 @@ class Session(msgspec.Struct, gc=False):
         for column, number in zip(columns, numbers, strict=True):
             column[row] = number
         source = None if source is None else intern(source)  # many sessions have the same
-        common = _shared(Common(profile_of(attributes), plan, source, columns))
+        common = shared(Common(profile_of(attributes), plan, source, columns))
         subject = attributes.subject
         return cls(session_id, None if subject is None else subject.encode(), common, row, NOTHING_ASIDE)
 

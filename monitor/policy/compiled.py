@@ -53,7 +53,6 @@ class CompiledPolicy:
         self._entries = (*sheet.rules, *sheet.exceptions)
         axes = [Axis(attribute, self._entries, sheet.classifications) for attribute in _ATTRIBUTES]
         self._axes = tuple((axis.attribute, axis) for axis in axes if axis.used)
-        self._route = next((axis for attribute, axis in self._axes if attribute == "route"), None)
         self._all = (1 << len(self._entries)) - 1
         self._ends = tuple(sorted({exception.until for exception in sheet.exceptions}))
         self._in_force = tuple(self._still_in_force(ended) for ended in (-1, *self._ends))
@@ -91,12 +90,17 @@ class CompiledPolicy:
         mask = self._mask(attributes, at)
         return (self.defaults, *(entry for n, entry in enumerate(self._entries) if mask >> n & 1))
 
-    def route_matters(self, before: str | None, now: str | None) -> bool:
-        """Whether the two routes may lead to different plans."""
-        return self._route is not None and self._route[before] != self._route[now]
+    @property
+    def personal(self) -> bool:
+        """Whether some entry asks for the subject."""
+        return any(attribute == "subject" for attribute, _ in self._axes)
+
+    def period(self, at: LogMillis) -> int:
+        """How many instants at which an exception ends have passed."""
+        return bisect_right(self._ends, at)
 
     def _mask(self, attributes: Attributes, at: LogMillis) -> int:
-        mask = self._in_force[bisect_right(self._ends, at)] if self._ends else self._all
+        mask = self._in_force[self.period(at)] if self._ends else self._all
         for attribute, axis in self._axes:
             mask &= axis[getattr(attributes, attribute)]
         return mask

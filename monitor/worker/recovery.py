@@ -6,6 +6,7 @@ Order of truth: the committed offset names the partition record to start from; s
 
 import asyncio
 import logging
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -84,7 +85,15 @@ async def read_changelog(reader: Reader, topics: Topics, partition: int) -> Chan
             key, value = record.key, record.value
             if key is None:
                 continue
-            if key.startswith(POSITION_PREFIX):
+            if value is not None and key[:1] != b"~":
+                held = sessions.setdefault(key, value)
+                if held is not value:
+                    if applied_offset_of(value) >= applied_offset_of(held):
+                        sessions[key] = value
+                        weaker.discard(key)
+                    else:
+                        weaker.add(key)
+            elif key.startswith(POSITION_PREFIX):
                 number = int(key[len(POSITION_PREFIX) :])
                 if value is None:
                     positions.pop(number, None)
@@ -97,11 +106,8 @@ async def read_changelog(reader: Reader, topics: Topics, partition: int) -> Chan
                     touches[key] = value
             elif value is None:
                 sessions.pop(key, None)
-            elif key not in sessions or applied_offset_of(value) >= applied_offset_of(sessions[key]):
-                sessions[key] = value
-                weaker.discard(key)
             else:
-                weaker.add(key)
+                sessions[key] = value  # of a later version than this: what can't be read stops the partition
     return Changelog(sessions, positions, end, touches, weaker)
 
 
@@ -167,18 +173,21 @@ async def rebuild(
     outlived: list[bytes] = []
     """Keys of commands of an earlier life: their session was forgotten, and its id came back."""
     restored: dict[str, Session] = {}
-    for count, (key, value) in enumerate(changelog.sessions.items()):
-        if count % SLICE == SLICE - 1:
-            await asyncio.sleep(0)
-        session_id = key.decode()
-        restored[session_id] = restorer.session(session_id, value)
+    records = iter(changelog.sessions.items())
+    while some := list(islice(records, SLICE)):
+        for session in restorer.many(some):
+            restored[session.session_id] = session
+        await asyncio.sleep(0)
     for value in changelog.touches.values():
         apply_touches(value, restored, RECOVERED)
         await asyncio.sleep(0)
-    for count, (key, session) in enumerate(zip(changelog.sessions, restored.values(), strict=True)):
+    for count, (session_id, session) in enumerate(restored.items()):
         if count % SLICE == SLICE - 1:
             await asyncio.sleep(0)
         partition.adopt(session)
+        if not ledger.strongest and not changelog.weaker:
+            continue
+        key = session_id.encode()
         if key in changelog.weaker:
             session.dirty = Dirty.CHANGED
             partition.dirty.append(session)

@@ -6,8 +6,10 @@ MessagePack arrays, the first member a format version. A reader knows every vers
 
 import sys
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from sys import intern
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -25,12 +27,15 @@ from monitor.core.session import (
     MORE_COUNTS,
     NOTHING_ASIDE,
     Aside,
+    Common,
     End,
     Rows,
     Session,
     State,
     Trial,
     Warned,
+    profile_of,
+    shared,
 )
 from monitor.core.standing import ControlLog
 
@@ -42,17 +47,23 @@ TOUCHES: Final = 500
 _MOVED: Final = (LAST_ACTIVITY, IDLE_SET, APPLIED, COUNTS, MORE_COUNTS)
 """The columns that a touch moves."""
 
+_NINE: Final = b"\x99"
+_NIL: Final = 0xC0
+"""MessagePack: the head of an array of nine, and nothing."""
+
 _encode = msgspec.msgpack.Encoder().encode
+
+
+_Attributes = tuple[
+    str | None, Principal | None, tuple[str, ...], str | None, str | None, str | None, str | None, str | None, str | None
+]
 
 
 class _Stored(msgspec.Struct, array_like=True, gc=False):
     """The members of a session's record, in the order of version 1."""
 
     version: int
-    attributes: tuple[
-        str | None, Principal | None, tuple[str, ...], str | None, str | None, str | None, str | None, str | None,
-        str | None,
-    ]  # fmt: skip
+    attributes: _Attributes
     opened_at: int
     start: int
     last_activity: int
@@ -91,7 +102,43 @@ class _StoredPosition(msgspec.Struct, array_like=True):
     floor: int = 0
 
 
+class _Plain(msgspec.Struct, array_like=True, gc=False):
+    """The same members, for a session with nothing aside: what is not wanted then is not looked at."""
+
+    version: int
+    attributes: msgspec.Raw
+    opened_at: int
+    start: int
+    last_activity: int
+    absolute_limit: tuple[int, str]
+    idle_set_at: int
+    absolute_set_at: int
+    planned_at: int
+    controls_to: int
+    state: int
+    epoch: int
+    counts: tuple[int, int, int, int]
+    applied_offset: int
+    kept_first: int
+    kept_last: int
+    source: str | None
+    expires: int
+    cutoff: int
+    end: Any
+    idle_warned: Any
+    absolute_warned: Any
+    observed: int
+    late_minutes: Any
+    lifted: Any
+    trial: Any
+
+
+_KEPT_ASIDE: Final = tuple(name for name in _Plain.__struct_fields__ if name in Aside.__struct_fields__ and name != "absolute_limit")
+_aside_of = attrgetter("version", *_KEPT_ASIDE)
+_USUAL: Final = (VERSION, *(getattr(NOTHING_ASIDE, name) for name in _KEPT_ASIDE))
+_decode_plain = msgspec.msgpack.Decoder(_Plain).decode
 _decode_session = msgspec.msgpack.Decoder(_Stored).decode
+_decode_attributes = msgspec.msgpack.Decoder(_Attributes).decode
 _decode_position = msgspec.msgpack.Decoder(_StoredPosition).decode
 
 
@@ -170,6 +217,66 @@ class Restorer:
         self._policy_at = controls.ruling_at
         self._attributes: dict[Attributes, Attributes] = {}
         self._limits: dict[tuple[int, str], Limit] = {}
+        self._known: dict[tuple[bytes, str | None, int], tuple[Common, tuple[int, str]]] = {}
+        """What sessions have in common, by their encoded attributes, source and the period of their plan."""
+
+    def many(self, records: Iterable[tuple[bytes, bytes]]) -> Iterator[Session]:
+        """The sessions of these records, in any order. Raises as `session` does.
+
+        A session with nothing aside, as most are, is made in a third of the time, with the same result.
+        """
+        position, policy_at, known = self._position, self._policy_at, self._known
+        ruled_to, policy = position.controls_to, policy_at(position.controls_to)
+        others: list[tuple[bytes, bytes]] = []
+        plain: list[tuple[bytes, bytes | None, Common]] = []
+        numbers: list[tuple[int, ...]] = []
+        for key, value in records:
+            try:
+                stored = _decode_plain(value)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                others.append((key, value))  # whose error says which session it is
+                continue
+            parts = _split(bytes(stored.attributes))
+            if parts is None or _aside_of(stored) != _USUAL or stored.controls_to > ruled_to:
+                others.append((key, value))
+                continue
+            named, rest = parts
+            if named is not None and not named.isascii():
+                others.append((key, value))  # text that has to be looked at
+                continue
+            planned_at = max(stored.planned_at, position.policy_since)
+            alike = (rest, stored.source, policy.period(planned_at))
+            found = known.get(alike)
+            if found is None:
+                if policy.personal:
+                    others.append((key, value))
+                    continue
+                attributes = Attributes(*_decode_attributes(stored.attributes))
+                profile = profile_of(attributes)
+                source = None if stored.source is None else intern(stored.source)
+                plan = policy.plan(attributes, planned_at)
+                common = shared(Common(profile, plan, source, self._rows.columns))
+                found = known[alike] = (common, (plan.absolute.ms, plan.absolute.rule))
+            if found[1] != stored.absolute_limit:
+                others.append((key, value))
+                continue
+            human, agent, inflight, keepalive = stored.counts
+            numbers.append((
+                stored.opened_at, stored.start, stored.last_activity, stored.idle_set_at, stored.absolute_set_at, planned_at,
+                ruled_to, stored.applied_offset, 0, 0, human | agent << 32, inflight | keepalive << 32, stored.epoch,
+                stored.state, 0, 0,
+            ))  # fmt: skip
+            plain.append((key, named, found[0]))
+        if plain:
+            try:
+                first = self._rows.extend(numbers)
+            except OverflowError as error:
+                raise InvariantError(f"a session's changelog record can't be read: {error}") from error
+            for row, (key, named, common) in enumerate(plain, first):
+                yield Session(key.decode(), named, common, row, NOTHING_ASIDE)
+        for key, value in others:
+            session_id = key.decode()
+            yield self.session(session_id, value)
 
     def session(self, session_id: str, value: bytes) -> Session:
         """One session. Raises InvariantError where the bytes are not of a version known here."""
@@ -204,6 +311,22 @@ class Restorer:
         if aside != NOTHING_ASIDE:
             session.aside = aside
         return session
+
+
+def _split(attributes: bytes) -> tuple[bytes | None, bytes] | None:
+    """The subject, and the encoded rest, of encoded attributes; None where they have another form."""
+    if attributes[:1] != _NINE:
+        return None
+    kind = attributes[1]
+    if kind == _NIL:
+        return None, attributes[2:]
+    if 0xA0 <= kind <= 0xBF:
+        begin, end = 2, kind - 0xA0 + 2
+    elif kind == 0xD9:
+        begin, end = 3, attributes[2] + 3
+    else:
+        return None
+    return attributes[begin:end], attributes[end:]
 
 
 def encode_touches(sessions: Sequence[Session]) -> bytes:

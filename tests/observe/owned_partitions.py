@@ -30,8 +30,10 @@ class FixedPolicy:
         )
         return Plan(self.version, Limit(30 * MINUTE, "defaults"), Limit(12 * HOUR, "defaults"), chain=chain)
 
-    def route_matters(self, before, now):
-        return False
+    personal = False
+
+    def period(self, at):
+        return 0
 
 
 def partition(number=0):

@@ -239,20 +239,21 @@ def test_memory_is_bounded_and_forgetting_changes_nothing(monkeypatch):
     for _ in range(2):
         rules = [compiled.plan(Attributes(**(KNOWN | {"route": f"/{n}"})), NOW).idle.rule for n in range(100)]
         assert rules == ["r" if n % 10 == 7 else "defaults" for n in range(100)]
-    assert len(compiled._route) <= 10
+    assert len(dict(compiled._axes)["route"]) <= 10
     assert len(compiled._plans) == 1
 
 
-def test_route_matters_only_where_the_routes_meet_different_conditions():
-    matters = policy(rule('route: ["/v1/*"]') + "\n" + excuse("route: /v1/chat")).route_matters
-    assert not matters("/v1/a", "/v1/b")
-    assert not matters("/a", "/b")
-    assert matters("/v1/a", "/a")
-    assert matters("/v1/a", "/v1/chat")
-    assert not matters(None, "/v1/a")  # a rule is met by both, the exception by neither
-    assert matters(None, "/a")
-    assert matters(None, "/v1/chat")
-    assert not policy(rule("roles: admin")).route_matters("/a", None)
+def test_only_a_policy_that_asks_for_subjects_is_personal():
+    assert policy(rule("subject: bob")).personal
+    assert policy(excuse("subject: bob")).personal
+    assert not policy(rule("roles: admin")).personal
+
+
+def test_a_period_ends_where_an_exception_does():
+    compiled = policy(rule("roles: admin") + "\n" + excuse("route: /v1/chat"))
+    until = compiled.exceptions[0].until
+    assert compiled.period(0) == compiled.period(until - 1) != compiled.period(until) == compiled.period(NEVER)
+    assert policy(rule("roles: admin")).period(NEVER) == 0
 
 
 def test_the_version_is_a_function_of_the_text_alone():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core.events import Attributes, Principal
-from monitor.core.instants import NEVER
+from monitor.core.instants import DAY, NEVER
 from monitor.core.plan import LimitKind
 from monitor.policy import compile_policy
 from monitor.policy.loosest import Population, loosest
@@ -136,12 +136,12 @@ def test_the_chain_tells_of_each_limit_which_one_link_won(parts, who):
 
 
 @settings(max_examples=100)
-@given(policies(), attributes, st.sampled_from(VALUES["route"]))
-def test_a_route_that_does_not_matter_changes_no_plan(parts, who, route):
+@given(policies(), attributes, st.sampled_from(VALUES["subject"]), st.integers(-DAY, DAY))
+def test_within_a_period_a_subject_that_nobody_asks_for_changes_no_plan(parts, who, subject, later):
     policy = compiled(*parts)
-    other = Attributes(**({n: getattr(who, n) for n in VALUES} | {"route": route}))
-    if not policy.route_matters(who.route, route):
-        assert policy.plan(who, NOW) is policy.plan(other, NOW)
+    other = Attributes(**({n: getattr(who, n) for n in VALUES} | {"subject": subject}))
+    if not policy.personal and policy.period(NOW) == policy.period(NOW + later):
+        assert policy.plan(who, NOW) is policy.plan(other, NOW + later)
 
 
 @settings(max_examples=60)

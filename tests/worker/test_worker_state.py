@@ -83,9 +83,32 @@ def test_what_is_read_is_written_alike() -> None:
     )
 ))  # fmt: skip
 def test_nothing_but_the_typed_error_is_raised(value: bytes) -> None:
-    for read in (lambda: restorer().session("s", value), lambda: decode_position(value), lambda: applied_offset_of(value)):
+    for read in (
+        lambda: restorer().session("s", value), lambda: [*restorer().many([(b"s", value)])],
+        lambda: decode_position(value), lambda: applied_offset_of(value),
+    ):  # fmt: skip
         with contextlib.suppress(InvariantError, ControlsNotReadError):
             read()
+
+
+def test_many_are_read_as_one_is() -> None:
+    driver = Driver(POLICY, now=NOW)
+    subjects = [None, "al", "a" * 31, "a" * 32, "a" * 300, "zoë", "bob"]
+    for number, subject in enumerate(subjects * 3):
+        event = {"type": "session.activity", "session_id": f"s{number}", "subject": subject, "source": f"gw/{number % 2}"}
+        event |= {"roles": ["analyst"], "time": format_time(NOW + number)}
+        driver.append({k: v for k, v in event.items() if v is not None}, NOW + number)
+    driver.append({"type": "session.closed", "session_id": "s3"}, NOW + 100)
+    records = [(name.encode(), encode_session(session)) for name, session in driver.sessions.items()]
+    reader = Restorer(Position(50, log_time=NOW + 100, controls_to=0), controls(), Rows())
+
+    read = {session.session_id: session for session in reader.many(records)}
+    assert len(read) == len(records) == len({session.row for session in read.values()})
+    for key, value in records:
+        one, many = reader.session(key.decode(), value), read[key.decode()]
+        assert encode_session(many) == encode_session(one) == value
+        assert (many.common, many.aside, many.attributes) == (one.common, one.aside, one.attributes)
+        assert many.profile is one.profile
 
 
 def test_a_newer_version_is_refused_by_name() -> None:
