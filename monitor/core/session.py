@@ -100,12 +100,14 @@ OBSERVED_ABSOLUTE: Final = 2
 _HALF: Final = (1 << 32) - 1
 _WORD: Final = (1 << 64) - 1
 
-OPENED, START, LAST_ACTIVITY, IDLE_SET, ABSOLUTE_SET, PLANNED, CONTROLS, APPLIED, LIKENESS, TIMER, COUNTS, MORE_COUNTS = range(12)
-EPOCH_COLUMN: Final = 12
-STATE_COLUMN: Final = 13
+OPENED, START, LAST_ACTIVITY, IDLE_SET, ABSOLUTE_SET, PLANNED, CONTROLS, APPLIED, COUNTS, MORE_COUNTS = range(10)
+EPOCH_COLUMN: Final = 10
+STATE_COLUMN: Final = 11
+LIKENESS: Final = 12
+TIMER: Final = 13
 DIRTY_COLUMN: Final = 14
 TOUCHED_COLUMN: Final = 15
-_TYPECODES: Final = "qqqqqqqqqqQQiBBB"
+_TYPECODES: Final = "qqqqqqqqQQiBqqBB"
 COUNTED_IN: Final = MappingProxyType(
     {
         ActivityKind.HUMAN: (COUNTS, 1), ActivityKind.AGENT: (COUNTS, 1 << 32),
@@ -140,10 +142,16 @@ class Rows:
         return len(self.columns[0]) - 1
 
     def extend(self, rows: Sequence[tuple[int, ...]]) -> int:
-        """Rows for many more sessions, each with all its numbers; the number of the first. Raises OverflowError."""
+        """Rows for many more sessions, each with its numbers up to STATE_COLUMN, in the order of the columns.
+
+        The rest is 0. Returns the number of the first row. Raises OverflowError, and has taken nothing then.
+        """
         first = len(self.columns[0])
-        for column, numbers in zip(self.columns, [array(code, n) for code, n in zip(_TYPECODES, zip(*rows, strict=True), strict=True)], strict=True):
+        taken = [array(code, numbers) for code, numbers in zip(_TYPECODES, zip(*rows, strict=True), strict=False)]
+        for column, numbers in zip(self.columns, taken, strict=False):
             column.extend(numbers)
+        for column in self.columns[len(taken) :]:
+            column.frombytes(bytes(len(rows) * column.itemsize))
         return first
 
     def give_back(self, session: "Session") -> None:
@@ -293,7 +301,7 @@ class Session(msgspec.Struct, gc=False):
         row, columns = rows.take(), rows.columns
         numbers = (
             opened_at, start, last_activity, idle_set_at, absolute_set_at, planned_at, controls_to, applied_offset,
-            0, 0, counts & _WORD, counts >> 64, epoch, state, 0, 0,
+            counts & _WORD, counts >> 64, epoch, state, 0, 0, 0, 0,
         )  # fmt: skip
         for column, number in zip(columns, numbers, strict=True):
             column[row] = number

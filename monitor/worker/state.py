@@ -7,15 +7,15 @@ MessagePack arrays, the first member a format version. A reader knows every vers
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter
 from sys import intern
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from monitor.core.commands import CommandType
 from monitor.core.errors import InvariantError
 from monitor.core.events import Attributes, Principal
+from monitor.core.instants import NEVER
 from monitor.core.partition import Position
 from monitor.core.plan import Limit
 from monitor.core.reasons import Reason
@@ -26,6 +26,7 @@ from monitor.core.session import (
     LAST_ACTIVITY,
     MORE_COUNTS,
     NOTHING_ASIDE,
+    TOUCHED_COLUMN,
     Aside,
     Common,
     End,
@@ -103,7 +104,7 @@ class _StoredPosition(msgspec.Struct, array_like=True):
 
 
 class _Plain(msgspec.Struct, array_like=True, gc=False):
-    """The same members, for a session with nothing aside: what is not wanted then is not looked at."""
+    """The first of the same members; what comes after them is set aside, for a session that has it."""
 
     version: int
     attributes: msgspec.Raw
@@ -122,20 +123,10 @@ class _Plain(msgspec.Struct, array_like=True, gc=False):
     kept_first: int
     kept_last: int
     source: str | None
-    expires: int
-    cutoff: int
-    end: Any
-    idle_warned: Any
-    absolute_warned: Any
-    observed: int
-    late_minutes: Any
-    lifted: Any
-    trial: Any
 
 
-_KEPT_ASIDE: Final = tuple(name for name in _Plain.__struct_fields__ if name in Aside.__struct_fields__ and name != "absolute_limit")
-_aside_of = attrgetter("version", *_KEPT_ASIDE)
-_USUAL: Final = (VERSION, *(getattr(NOTHING_ASIDE, name) for name in _KEPT_ASIDE))
+_PLAIN_END: Final = b"".join(_encode(getattr(NOTHING_ASIDE, name)) for name in _Stored.__struct_fields__[len(_Plain.__struct_fields__) :])
+"""How the record of a session with nothing aside ends. In text these bytes can't stand, nor in a number this side of the year 2200."""
 _decode_plain = msgspec.msgpack.Decoder(_Plain).decode
 _decode_session = msgspec.msgpack.Decoder(_Stored).decode
 _decode_attributes = msgspec.msgpack.Decoder(_Attributes).decode
@@ -227,6 +218,7 @@ class Restorer:
         """
         position, policy_at, known = self._position, self._policy_at, self._known
         ruled_to, policy = position.controls_to, policy_at(position.controls_to)
+        since, timeless = position.policy_since, not policy.period(NEVER)
         others: list[tuple[bytes, bytes]] = []
         plain: list[tuple[bytes, bytes | None, Common]] = []
         numbers: list[tuple[int, ...]] = []
@@ -237,15 +229,21 @@ class Restorer:
                 others.append((key, value))  # whose error says which session it is
                 continue
             parts = _split(bytes(stored.attributes))
-            if parts is None or _aside_of(stored) != _USUAL or stored.controls_to > ruled_to:
+            if (
+                parts is None
+                or stored.kept_first != NEVER or stored.kept_last or stored.version != VERSION
+                or stored.controls_to > ruled_to
+                or not value.endswith(_PLAIN_END)
+            ):  # fmt: skip
                 others.append((key, value))
                 continue
             named, rest = parts
             if named is not None and not named.isascii():
                 others.append((key, value))  # text that has to be looked at
                 continue
-            planned_at = max(stored.planned_at, position.policy_since)
-            alike = (rest, stored.source, policy.period(planned_at))
+            planned_at = stored.planned_at
+            planned_at = max(planned_at, since)
+            alike = (rest, stored.source, 0 if timeless else policy.period(planned_at))
             found = known.get(alike)
             if found is None:
                 if policy.personal:
@@ -263,8 +261,7 @@ class Restorer:
             human, agent, inflight, keepalive = stored.counts
             numbers.append((
                 stored.opened_at, stored.start, stored.last_activity, stored.idle_set_at, stored.absolute_set_at, planned_at,
-                ruled_to, stored.applied_offset, 0, 0, human | agent << 32, inflight | keepalive << 32, stored.epoch,
-                stored.state, 0, 0,
+                ruled_to, stored.applied_offset, human | agent << 32, inflight | keepalive << 32, stored.epoch, stored.state,
             ))  # fmt: skip
             plain.append((key, named, found[0]))
         if plain:
@@ -345,7 +342,7 @@ def encode_touches(sessions: Sequence[Session]) -> bytes:
 def apply_touches(value: bytes, sessions: Mapping[str, Session], generation: int) -> int:
     """Move each session to where a record of touches has it, where that is further; how many were moved.
 
-    A touch stands on the session's own record: whatever else changed was written whole, with a later offset.
+    They must be of one partition. A touch stands on the session's own record: whatever else changed was written whole, with a later offset.
     """
     stored = _read(_decode_touches, value, "a record of touches")
     columns = []
@@ -357,17 +354,21 @@ def apply_touches(value: bytes, sessions: Mapping[str, Session], generation: int
         columns.append(column)
     if {len(column) for column in columns} != {len(stored.ids)} or len(columns) != len(_MOVED):
         raise InvariantError("a record of touches can't be read: it has not one number of each kind for each session")
+    if not sessions:
+        return 0
+    held = next(iter(sessions.values())).common.columns
+    held_applied, held_touched = held[APPLIED], held[TOUCHED_COLUMN]
+    held_last, held_set, held_counts, held_more = held[LAST_ACTIVITY], held[IDLE_SET], held[COUNTS], held[MORE_COUNTS]
     moved = 0
     for session_id, last, idle_set, applied, counts, more in zip(stored.ids, *columns, strict=True):
         session = sessions.get(session_id)
         if session is None:
             continue
-        held, row = session.columns, session.row
-        if held[APPLIED][row] >= applied:
+        row = session.row
+        if held_applied[row] >= applied:
             continue
-        held[LAST_ACTIVITY][row], held[IDLE_SET][row], held[APPLIED][row] = last, idle_set, applied
-        held[COUNTS][row], held[MORE_COUNTS][row] = counts, more
-        session.touched = generation
+        held_last[row], held_set[row], held_applied[row], held_counts[row], held_more[row] = last, idle_set, applied, counts, more
+        held_touched[row] = generation
         moved += 1
     return moved
 
