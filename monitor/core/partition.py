@@ -248,16 +248,17 @@ class Partition:
 
     def adopt(self, session: Session) -> None:
         """Take in a recovered session; one that was forgotten before, but not yet buried, is forgotten again."""
+        soonest = dues.soonest(session)
+        if soonest > self.log_time:
+            self.sessions[session.session_id] = session
+            self.timers.arm(session, soonest, 0)
+            return
         end = session.end
         if end is not None and end.forget_after <= self.log_time and session.applied_offset < self.offset:
             self.effects.append(Forgotten(session.session_id, self.offset - 1))
             return
         self.sessions[session.session_id] = session
-        soonest = dues.soonest(session)
-        if soonest > self.log_time:
-            self.timers.arm(session, soonest, 0)
-        else:
-            self._arm(session)
+        self._arm(session)
 
     def settle(self, session: Session, end: End) -> None:
         """A command of this session's epoch stands on the topic that the replay did not derive: it holds."""

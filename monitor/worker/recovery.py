@@ -175,8 +175,7 @@ async def rebuild(
     restored: dict[str, Session] = {}
     records = iter(changelog.sessions.items())
     while some := list(islice(records, SLICE)):
-        for session in restorer.many(some):
-            restored[session.session_id] = session
+        restored.update(restorer.many(some))
         await asyncio.sleep(0)
     for value in changelog.touches.values():
         apply_touches(value, restored, RECOVERED)

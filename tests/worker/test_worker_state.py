@@ -102,7 +102,7 @@ def test_many_are_read_as_one_is() -> None:
     records = [(name.encode(), encode_session(session)) for name, session in driver.sessions.items()]
     reader = Restorer(Position(50, log_time=NOW + 100, controls_to=0), controls(), Rows())
 
-    read = {session.session_id: session for session in reader.many(records)}
+    read = dict(reader.many(records))
     assert len(read) == len(records) == len({session.row for session in read.values()})
     for key, value in records:
         one, many = reader.session(key.decode(), value), read[key.decode()]
