@@ -8,8 +8,9 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
+from operator import attrgetter
 from sys import intern
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -105,7 +106,7 @@ class _StoredPosition(msgspec.Struct, array_like=True):
 
 
 class _Plain(msgspec.Struct, array_like=True, gc=False):
-    """The first of the same members; what comes after them is set aside, for a session that has it."""
+    """The same members, read for a session with nothing aside: what makes it one is compared with what is usual."""
 
     version: int
     attributes: msgspec.Raw
@@ -124,10 +125,20 @@ class _Plain(msgspec.Struct, array_like=True, gc=False):
     kept_first: int
     kept_last: int
     source: str | None
+    expires: int
+    cutoff: int
+    end: Any
+    idle_warned: Any
+    absolute_warned: Any
+    observed: int
+    late_minutes: Any
+    lifted: Any
+    trial: Any
 
 
-_PLAIN_END: Final = b"".join(_encode(getattr(NOTHING_ASIDE, name)) for name in _Stored.__struct_fields__[len(_Plain.__struct_fields__) :])
-"""How the record of a session with nothing aside ends. In text these bytes can't stand, nor in a number this side of the year 2200."""
+_KEPT_ASIDE: Final = tuple(name for name in _Plain.__struct_fields__ if name in Aside.__struct_fields__ and name != "absolute_limit")
+_aside_of = attrgetter("version", *_KEPT_ASIDE)
+_USUAL: Final = (VERSION, *(getattr(NOTHING_ASIDE, name) for name in _KEPT_ASIDE))
 _decode_plain = msgspec.msgpack.Decoder(_Plain).decode
 _decode_session = msgspec.msgpack.Decoder(_Stored).decode
 _decode_attributes = msgspec.msgpack.Decoder(_Attributes).decode
@@ -232,9 +243,8 @@ class Restorer:
             parts = _split(bytes(stored.attributes))
             if (
                 parts is None
-                or stored.kept_first != NEVER or stored.kept_last or stored.version != VERSION
+                or _aside_of(stored) != _USUAL
                 or stored.controls_to > ruled_to
-                or not value.endswith(_PLAIN_END)
             ):  # fmt: skip
                 others.append((key, value))
                 continue

@@ -98,6 +98,10 @@ def test_many_are_read_as_one_is() -> None:
         event = {"type": "session.activity", "session_id": f"s{number}", "subject": subject, "source": f"gw/{number % 2}"}
         event |= {"roles": ["analyst"], "time": format_time(NOW + number)}
         driver.append({k: v for k, v in event.items() if v is not None}, NOW + number)
+    # Numbers whose last bytes look like what stands there where there is nothing.
+    for number, expires in enumerate((NOW + 0x100 - NOW % 0x100, NOW + 0x10000 - NOW % 0x10000)):
+        event = {"type": "session.activity", "session_id": f"e{number}", "expires": format_time(expires)}
+        driver.append(event, NOW + 90)
     driver.append({"type": "session.closed", "session_id": "s3"}, NOW + 100)
     records = [(name.encode(), encode_session(session)) for name, session in driver.sessions.items()]
     reader = Restorer(Position(50, log_time=NOW + 100, controls_to=0), controls(), Rows())
