@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from operator import attrgetter
 from sys import intern
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -54,6 +54,7 @@ _NINE: Final = b"\x99"
 _NIL: Final = 0xC0
 """MessagePack: the head of an array of nine, and nothing."""
 
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -66,7 +67,8 @@ class _Stored(msgspec.Struct, array_like=True, gc=False):
     """The members of a session's record, in the order of version 1."""
 
     version: int
-    attributes: _Attributes
+    attributes: msgspec.Raw
+    """As they were encoded: those of most sessions have been met before."""
     opened_at: int
     start: int
     last_activity: int
@@ -105,41 +107,9 @@ class _StoredPosition(msgspec.Struct, array_like=True):
     floor: int = 0
 
 
-class _Plain(msgspec.Struct, array_like=True, gc=False):
-    """The same members, read for a session with nothing aside: what makes it one is compared with what is usual."""
-
-    version: int
-    attributes: msgspec.Raw
-    opened_at: int
-    start: int
-    last_activity: int
-    absolute_limit: tuple[int, str]
-    idle_set_at: int
-    absolute_set_at: int
-    planned_at: int
-    controls_to: int
-    state: int
-    epoch: int
-    counts: tuple[int, int, int, int]
-    applied_offset: int
-    kept_first: int
-    kept_last: int
-    source: str | None
-    expires: int
-    cutoff: int
-    end: Any
-    idle_warned: Any
-    absolute_warned: Any
-    observed: int
-    late_minutes: Any
-    lifted: Any
-    trial: Any
-
-
-_KEPT_ASIDE: Final = tuple(name for name in _Plain.__struct_fields__ if name in Aside.__struct_fields__ and name != "absolute_limit")
+_KEPT_ASIDE: Final = tuple(name for name in _Stored.__struct_fields__ if name in Aside.__struct_fields__ and name != "absolute_limit")
 _aside_of = attrgetter("version", *_KEPT_ASIDE)
 _USUAL: Final = (VERSION, *(getattr(NOTHING_ASIDE, name) for name in _KEPT_ASIDE))
-_decode_plain = msgspec.msgpack.Decoder(_Plain).decode
 _decode_session = msgspec.msgpack.Decoder(_Stored).decode
 _decode_attributes = msgspec.msgpack.Decoder(_Attributes).decode
 _decode_position = msgspec.msgpack.Decoder(_StoredPosition).decode
@@ -160,7 +130,7 @@ S = TypeVar("S", _Stored, _StoredPosition, _StoredTouches)
 def _read(decode: Callable[[bytes], S], value: bytes, what: str) -> S:
     try:
         stored = decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise InvariantError(f"{what} can't be read: {error}") from error
     if stored.version != VERSION:
         raise InvariantError(f"{what} is of version {stored.version}, this worker knows {VERSION}: upgrade it")
@@ -218,9 +188,8 @@ class Restorer:
         self._read_to = controls.read_to
         self._position = position
         self._policy_at = controls.ruling_at
-        self._attributes: dict[Attributes, Attributes] = {}
         self._limits: dict[tuple[int, str], Limit] = {}
-        self._known: dict[tuple[bytes, str | None, int], tuple[Common, tuple[int, str]]] = {}
+        self._known: dict[tuple[bytes | None, str | None, int], Common] = {}
         """What sessions have in common, by their encoded attributes, source and the period of their plan."""
 
     def many(self, records: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, Session]]:
@@ -228,56 +197,50 @@ class Restorer:
 
         A session with nothing aside, as most are, is made in a third of the time, with the same result.
         """
-        position, policy_at, known = self._position, self._policy_at, self._known
-        ruled_to, policy = position.controls_to, policy_at(position.controls_to)
+        position, rows, policy = self._position, self._rows, self._policy_at(self._position.controls_to)
         since, timeless = position.policy_since, not policy.period(NEVER)
         others: list[tuple[bytes, bytes]] = []
         plain: list[tuple[bytes, bytes | None, Common]] = []
         numbers: list[tuple[int, ...]] = []
         for key, value in records:
             try:
-                stored = _decode_plain(value)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                stored = _decode_session(value)
+            except _UNREADABLE:
                 others.append((key, value))  # whose error says which session it is
                 continue
-            parts = _split(bytes(stored.attributes))
-            if (
-                parts is None
-                or _aside_of(stored) != _USUAL
-                or stored.controls_to > ruled_to
-            ):  # fmt: skip
+            named, rest = _split(bytes(stored.attributes))
+            planned_at = stored.planned_at if stored.planned_at > since else since  # noqa: FURB136
+            alike = (rest, stored.source, 0 if timeless else policy.period(planned_at))
+            common = self._known.get(alike)
+            if rest is None or _aside_of(stored) != _USUAL or stored.controls_to > position.controls_to:
                 others.append((key, value))
                 continue
-            named, rest = parts
-            if named is not None and not named.isascii():
-                others.append((key, value))  # text that has to be looked at
-                continue
-            planned_at = stored.planned_at
-            planned_at = max(planned_at, since)
-            alike = (rest, stored.source, 0 if timeless else policy.period(planned_at))
-            found = known.get(alike)
-            if found is None:
+            if common is None:
                 if policy.personal:
                     others.append((key, value))
                     continue
-                attributes = Attributes(*_decode_attributes(stored.attributes))
-                profile = profile_of(attributes)
+                try:
+                    attributes = Attributes(*_decode_attributes(stored.attributes))
+                except _UNREADABLE:
+                    others.append((key, value))
+                    continue
                 source = None if stored.source is None else intern(stored.source)
                 plan = policy.plan(attributes, planned_at)
-                common = shared(Common(profile, plan, source, self._rows.columns))
-                found = known[alike] = (common, (plan.absolute.ms, plan.absolute.rule))
-            if found[1] != stored.absolute_limit:
+                common = self._known[alike] = shared(Common(profile_of(attributes), plan, source, rows.columns))
+            limit = common.plan.absolute
+            if stored.absolute_limit != (limit.ms, limit.rule):
                 others.append((key, value))
                 continue
             human, agent, inflight, keepalive = stored.counts
             numbers.append((
                 stored.opened_at, stored.start, stored.last_activity, stored.idle_set_at, stored.absolute_set_at, planned_at,
-                ruled_to, stored.applied_offset, human | agent << 32, inflight | keepalive << 32, stored.epoch, stored.state,
+                position.controls_to, stored.applied_offset, human | agent << 32, inflight | keepalive << 32, stored.epoch,
+                stored.state,
             ))  # fmt: skip
-            plain.append((key, named, found[0]))
+            plain.append((key, named, common))
         if plain:
             try:
-                first = self._rows.extend(numbers)
+                first = rows.extend(numbers)
             except OverflowError as error:
                 raise InvariantError(f"a session's changelog record can't be read: {error}") from error
             for row, (key, named, common) in enumerate(plain, first):
@@ -289,7 +252,8 @@ class Restorer:
 
     def session(self, session_id: str, value: bytes) -> Session:
         """One session. Raises InvariantError where the bytes are not of a version known here."""
-        stored = _read(_decode_session, value, f"the changelog record of session {session_id!r}")
+        what = f"the changelog record of session {session_id!r}"
+        stored = _read(_decode_session, value, what)
         position = self._position
         if stored.controls_to > self._read_to:
             raise ControlsNotReadError(stored.controls_to)
@@ -297,8 +261,10 @@ class Restorer:
         if controls_to <= position.controls_to:
             # Every sweep up to the position is over, whether or not it changed (and so wrote) this session.
             controls_to, planned_at = position.controls_to, max(planned_at, position.policy_since)
-        attributes = Attributes(*stored.attributes)
-        attributes = self._attributes.setdefault(attributes, attributes)
+        try:
+            attributes = Attributes(*_decode_attributes(stored.attributes))
+        except _UNREADABLE as error:
+            raise InvariantError(f"{what} can't be read: {error}") from error
         counts = stored.counts
         try:
             session = Session.begin(
@@ -309,7 +275,7 @@ class Restorer:
                 counts=counts[0] | counts[1] << 32 | counts[2] << 64 | counts[3] << 96,
             )  # fmt: skip
         except OverflowError as error:
-            raise InvariantError(f"the changelog record of session {session_id!r} can't be read: {error}") from error
+            raise InvariantError(f"{what} can't be read: {error}") from error
         limit = session.plan.absolute
         if stored.absolute_limit != (limit.ms, limit.rule):
             session.follow(session.plan, self._limits.setdefault(stored.absolute_limit, Limit(*stored.absolute_limit)))
@@ -322,10 +288,10 @@ class Restorer:
         return session
 
 
-def _split(attributes: bytes) -> tuple[bytes | None, bytes] | None:
-    """The subject, and the encoded rest, of encoded attributes; None where they have another form."""
+def _split(attributes: bytes) -> tuple[bytes | None, bytes | None]:
+    """The subject, and the encoded rest, of encoded attributes; no rest where the subject has to be looked at."""
     if attributes[:1] != _NINE:
-        return None
+        return None, None
     kind = attributes[1]
     if kind == _NIL:
         return None, attributes[2:]
@@ -334,8 +300,9 @@ def _split(attributes: bytes) -> tuple[bytes | None, bytes] | None:
     elif kind == 0xD9:
         begin, end = 3, attributes[2] + 3
     else:
-        return None
-    return attributes[begin:end], attributes[end:]
+        return None, None
+    subject = attributes[begin:end]
+    return (subject, attributes[end:]) if subject.isascii() else (None, None)
 
 
 def encode_touches(sessions: Sequence[Session]) -> bytes:

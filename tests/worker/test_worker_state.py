@@ -50,6 +50,20 @@ def controls() -> ControlLog:
     return Driver(POLICY)._controls
 
 
+def touched() -> Driver:
+    """Two sessions, each touched twice."""
+    driver = Driver(POLICY, now=NOW)
+    for second in range(3):
+        for session in ("s1", "s2"):
+            event = {"type": "session.activity", "session_id": session, "time": format_time(NOW + 1000 * second)}
+            driver.append({**event, "activity": "agent" if session == "s2" else "human"}, NOW + 1000 * second)
+    return driver
+
+
+PLAIN: bytes = encode_session(touched().sessions["s1"])
+"""One with nothing aside."""
+
+
 def restorer() -> Restorer:
     return Restorer(Position(2, controls_to=0), controls(), Rows())
 
@@ -77,7 +91,7 @@ def test_what_is_read_is_written_alike() -> None:
 
 
 @settings(max_examples=1000)
-@given(st.binary(max_size=200) | st.sampled_from([SESSION_1, POSITION_1]).flatmap(
+@given(st.binary(max_size=200) | st.sampled_from([SESSION_1, PLAIN, POSITION_1]).flatmap(
     lambda whole: st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)).map(
         lambda change: whole[: change[0]] + bytes([change[1]]) + whole[change[0] + 1 :]
     )
@@ -120,16 +134,6 @@ def test_a_newer_version_is_refused_by_name() -> None:
 
     with pytest.raises(InvariantError, match="version 9"):
         restorer().session("s1", newer)
-
-
-def touched() -> Driver:
-    """Two sessions, each touched twice."""
-    driver = Driver(POLICY, now=NOW)
-    for second in range(3):
-        for session in ("s1", "s2"):
-            event = {"type": "session.activity", "session_id": session, "time": format_time(NOW + 1000 * second)}
-            driver.append({**event, "activity": "agent" if session == "s2" else "human"}, NOW + 1000 * second)
-    return driver
 
 
 def test_touches_of_version_1_are_read() -> None:
