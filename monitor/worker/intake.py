@@ -192,6 +192,8 @@ class Intake:
         if isinstance(event, Event):
             self._sample = event
             self._apply_event(record, event, said)
+        elif isinstance(event, Tick) and event.controls_to <= partition.controls_to:
+            self.ticks += 1  # log time has moved, and that was all it came for
         elif not partition.swept:
             self.blocked = Blocked.SWEEP
             return False

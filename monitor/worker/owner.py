@@ -38,8 +38,10 @@ log = logging.getLogger(__name__)
 AHEAD: Final[Millis] = MINUTE
 """An append time further ahead of the wall clock than this is not believed."""
 TICK_KEY: Final = b"~tick"
-SWEEP: Final = 2000
-"""Sessions brought up to date with a control between two turns of the event loop."""
+SWEEP: Final = 200
+"""Sessions brought up to date with a control between two turns of the event loop ..."""
+SWEPT_MOST: Final = 2000
+"""... and records that may be on their way when the next turn begins."""
 SILENCE: Final[Millis] = 5 * SECOND
 """Without an acknowledgement for so long (ticks ask for one every second), the broker is away."""
 WAITING: Final = 50_000
@@ -238,14 +240,22 @@ class Host:
                     await self._apply(owned)
                 if not owned.partition.swept:
                     began = self._clock.monotonic()
-                    while not owned.partition.sweep(SWEEP):
-                        self._emit(owned)
-                        await asyncio.sleep(0)
-                    self._emit(owned)
+                    await self._sweep(owned)
                     self._metrics.sweep_seconds.observe((self._clock.monotonic() - began) / 1000)
                 now = self._clock.monotonic()
                 if now - owned.last_watermark >= self._settings.watermark_every and owned.partition.swept:
                     self._publish_watermark(owned, now)
+
+    async def _sweep(self, owned: Owned) -> None:
+        """Bring every session up to date with the controls, a few at a time: what events decide must not queue behind it."""
+        while self.owned.get(owned.number) is owned and not owned.partition.sweep(SWEEP):
+            self._emit(owned)
+            if self._appender.pending > SWEPT_MOST:
+                await self._appender.settled(self._appender.mark())
+            else:
+                await asyncio.sleep(0)
+        if self.owned.get(owned.number) is owned:
+            self._emit(owned)
 
     async def _look_for_controls(self, owned: Owned) -> None:
         """A tick speaks of controls that we have not read. Where there are none, it is no owner's tick."""
@@ -362,10 +372,9 @@ class Host:
                 owned = self.owned.get(number)
                 if owned is None:
                     continue
-                while not owned.partition.sweep(SWEEP):
-                    self._emit(owned)
-                    await asyncio.sleep(0)
-                self._emit(owned)
+                await self._sweep(owned)
+                if self.owned.get(number) is not owned:
+                    continue
                 checkpoint = Checkpoint(owned, self._topics, self._appender)
                 if checkpoint.moves:
                     sealed.append((number, owned, checkpoint))

@@ -7,20 +7,23 @@ from typing import Any
 
 import pytest
 
+from monitor.core.controls import Control, ControlType, Target
 from monitor.core.errors import InvariantError
-from monitor.core.events import SourceAlive
+from monitor.core.events import SourceAlive, Tick
 from monitor.core.instants import NEVER
 from monitor.core.partition import MOST_SOURCES, Partition, Position
 from monitor.observe.metrics import WorkerMetrics
 from monitor.testing.driver import Stored
+from monitor.wire.events import encode_tick
 from monitor.wire.partitioner import partition_for
 from monitor.wire.times import format_time
 from monitor.wire.topics import Topics
+from monitor.worker import owner
 from monitor.worker.intake import REROUTED_HEADER, Blocked, Intake
 from monitor.worker.outlet import LogOutlet
 from monitor.worker.state import POSITION_PREFIX
 from monitor.worker.ticker import CADENCE, Ticks
-from tests.worker.test_worker_promises import CALM, NOW, TOPICS, World, controls, host, owning
+from tests.worker.test_worker_promises import CALM, NOW, TOPICS, World, controls, host, owning, turns
 
 EIGHT = Topics("", 8, "app")
 HOME = partition_for(b"s", 8)
@@ -78,6 +81,54 @@ def test_an_event_on_its_own_partition_stays() -> None:
     intake.take([event(0)])
     assert "s" in intake.partition.sessions
     assert all(topic != EIGHT.access_events.name for topic, *_ in written.records)
+
+
+# --- while a sweep is under way ------------------------------------------------------------------------------
+
+
+def test_during_a_sweep_only_a_tick_with_new_controls_waits() -> None:
+    intake, _ = partition_at(HOME)
+    partition = intake.partition
+
+    def tick(offset: int, controls_to: int) -> Stored:
+        return Stored(offset, NOW + offset, b"~tick", encode_tick(Tick("me", controls_to)))
+
+    for number in (1, 2):
+        partition.controls.add(Control(number, NOW, ControlType.REVOKE, f"r{number}", Target(subject="nobody"), "why", "me"))
+    log = [event(0), tick(1, 1), tick(2, 1), event(3), tick(4, 2), event(5)]
+    assert intake.take(log) == 4, "the second tick with controls"
+    assert intake.blocked is Blocked.SWEEP
+    assert not partition.swept
+    assert partition.log_time == NOW + 4
+    assert partition.sessions["s"].counted() == (2, 0, 0, 0)
+    while not partition.sweep(1):
+        pass
+    assert intake.take(log, 4) == 6
+    assert (partition.controls_to, intake.ticks, intake.blocked) == (2, 3, None)
+
+
+async def test_a_sweep_waits_for_what_it_has_written_so_that_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner, "SWEEP", 5)
+    monkeypatch.setattr(owner, "SWEPT_MOST", 10)
+    world = World()
+    it = await owning(world)
+    await it.records(0, [world.event(type_="session.opened", session=f"s{number}") for number in range(50)], 50)
+    await it.checkpoint([0])
+    held = it.owned[0]
+    held.partition.controls.add(Control(1, NOW + 1, ControlType.REVOKE, "r", Target(all=True), "why", "me"))
+    world.clock.advance(10)
+    forged(world, 1)
+    await it.records(0, world.log(TOPICS.access_events.name)[50:], 51)
+    world.held.add(TOPICS.session_commands.name)
+    sweeping = asyncio.ensure_future(it._sweep(held))
+    await turns()
+    assert not held.partition.swept
+    assert 10 < world.pending <= 10 + 5
+
+    world.release()
+    await sweeping
+    assert held.partition.swept
+    assert len(world.log(TOPICS.session_commands.name)) == 50
 
 
 # --- ticks that are none, clocks that are wrong ---------------------------------------------------------------
