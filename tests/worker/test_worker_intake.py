@@ -35,7 +35,7 @@ def _time(form: str, at: int) -> Any:
 
 
 @st.composite
-def producers(draw: st.DrawFn, session: str) -> tuple[str, dict[str, Any], bool]:
+def producers(draw: st.DrawFn, session: str) -> tuple[str, dict[str, Any], bool, bool]:
     """How one producer writes the events of a session: always alike but for time and id."""
     event: dict[str, Any] = {"type": "session.activity", "session_id": session}
     event["activity"] = draw(st.sampled_from(["human", "human", "keepalive", "agent"]))
@@ -43,7 +43,7 @@ def producers(draw: st.DrawFn, session: str) -> tuple[str, dict[str, Any], bool]
         event["classification"] = draw(st.sampled_from(["internal", "internal", "restricted"]))
     if draw(st.integers(0, 5)) == 0:
         event["auth_time"] = format_time(BASE + draw(st.sampled_from([0, 100, 3000])))
-    return draw(times), event, draw(st.booleans())
+    return draw(times), event, draw(st.booleans()), draw(st.booleans())
 
 
 @st.composite
@@ -54,7 +54,7 @@ def records(draw: st.DrawFn) -> list[tuple[bytes | None, bytes | None, int]]:
     usual = draw(st.sampled_from(ids_alike))
     for _ in range(draw(st.integers(5, 40))):
         at += draw(st.sampled_from([0, 0, 1, 500, 2500, 7000, 12_500]))
-        form, template, ascii_only = draw(st.sampled_from([makers[0]] * 6 + makers))
+        form, template, ascii_only, id_first = draw(st.sampled_from([makers[0]] * 6 + makers))
         event = dict(template)
         if form == "canonical":
             form = draw(st.sampled_from(["canonical"] * 12 + ["bad", "leap"]))
@@ -62,7 +62,7 @@ def records(draw: st.DrawFn) -> list[tuple[bytes | None, bytes | None, int]]:
             event["time"] = _time(form, at - draw(st.sampled_from([0, 0, 10, 3000, 9000, 11_000, -5000])))
         id_ = draw(st.sampled_from(usual * 4 + odd_ids))
         if id_ is not None:
-            event["id"] = id_
+            event = {"id": id_, **event} if id_first else {**event, "id": id_}
         if draw(st.integers(0, 19)) == 0:
             event["type"] = "session.closed"
         value = json.dumps(event, ensure_ascii=ascii_only).encode()
@@ -102,10 +102,12 @@ def test_hot_and_cold_agree(monkeypatch: pytest.MonkeyPatch, log: list[tuple[byt
     assert _outcome(log)[0] == cold
 
 
-def test_steady_activity_takes_the_hot_way() -> None:
+@pytest.mark.parametrize("names", [("id", "time"), ("time", "id"), ("time",), ("id",), ()])
+def test_steady_activity_takes_the_hot_way(names: tuple[str, ...]) -> None:
     driver = Driver(POLICY)
     for number in range(50):
-        event = {"type": "session.activity", "session_id": "s1", "id": f"{number:04d}", "time": format_time(BASE + number)}
+        said = {"id": f"{number:04d}", "time": format_time(BASE + number)}
+        event = {"type": "session.activity", **{name: said[name] for name in names}, "session_id": "s1"}
         driver.append(event, at=BASE + number)
 
     assert driver._intake.hot == 49
