@@ -1,6 +1,7 @@
 """Commands: orders to gateways, with ids that are functions of the decision alone."""
 
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -61,6 +62,7 @@ class Command(msgspec.Struct, frozen=True):
         return command_id(self.session_id, self.epoch, self.type, self.reason, self.effective_at, self.control_id)
 
 
+@lru_cache(maxsize=1024)  # the command and what is told of it name it, one right after the other
 def command_id(
     session_id: str, epoch: int, command: CommandType, reason: Reason, effective_at: Millis, control_id: str
 ) -> str:

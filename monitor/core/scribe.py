@@ -27,11 +27,12 @@ class Scribe:
         control_id: str = "", lead: Millis | None = None,
     ) -> Command:  # fmt: skip
         """Order one thing of gateways, or warn them (`lead` before the deadline)."""
+        attributes = session.attributes
         order = Command(
             type=command, session_id=session.session_id, epoch=session.epoch, reason=reason, effective_at=at,
             cutoff=cutoff, limit_ms=None if limit is None else limit.ms, rule=None if limit is None else limit.rule,
-            policy=session.plan.policy, subject=session.attributes.subject,
-            classification=session.attributes.classification, reauth=reauth, forget_after=forget_after,
+            policy=session.plan.policy, subject=attributes.subject,
+            classification=attributes.classification, reauth=reauth, forget_after=forget_after,
             partition=self.number, offset=offset, log_time=max(self.log_time, due), due=due,
             control_id=control_id, lead_ms=lead,
             message=MESSAGE if lead is None else f"Session expires in {lead // SECOND} s",

@@ -23,6 +23,8 @@ CONTENT_TYPE: Final = "content-type"
 STRUCTURED: Final = "application/cloudevents"
 VERSION: Final = "1.0"
 REQUIRED: Final = ("id", "source", "type")
+_SPECVERSION: Final = ("ce_specversion", VERSION.encode())
+_CONTENT_TYPE: Final = (CONTENT_TYPE, b"application/json")
 
 
 class Said(msgspec.Struct):
@@ -86,13 +88,9 @@ def check_attributes(attributes: Mapping[str, str | None]) -> None:
 def write_headers(type_: str, id_: str, source: str, time: Millis) -> Headers:
     """The headers of a binary CloudEvent whose data is a JSON record of ours."""
     return [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", id_.encode()),
-        ("ce_source", source.encode()),
-        ("ce_type", type_.encode()),
-        ("ce_time", format_time(time).encode()),
-        ("content-type", b"application/json"),
-    ]
+        _SPECVERSION, ("ce_id", id_.encode()), ("ce_source", source.encode()), ("ce_type", type_.encode()),
+        ("ce_time", format_time(time).encode()), _CONTENT_TYPE,
+    ]  # fmt: skip
 
 
 def partition_source(partition: int) -> str:

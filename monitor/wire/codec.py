@@ -34,9 +34,9 @@ class Record(NamedTuple):
     headers: Headers
 
 
-def encode(struct: msgspec.Struct) -> bytes:
-    """The struct as JSON. Raises InvariantError where an instant can't be written."""
-    return _encoder.encode(struct)
+def encode(said: msgspec.Struct | dict[str, object]) -> bytes:
+    """The struct, or the members, as JSON. Raises InvariantError where an instant can't be written."""
+    return _encoder.encode(said)
 
 
 def reader(type_: type[T]) -> msgspec.json.Decoder[T]:

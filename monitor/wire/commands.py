@@ -11,7 +11,7 @@ from monitor.core.reasons import Reason
 from monitor.wire.bad_record import BadRecord, DeadLetterReason
 from monitor.wire.cloudevents import partition_source, write_headers
 from monitor.wire.codec import Record, decode, encode, reader
-from monitor.wire.times import Instant
+from monitor.wire.times import Instant, format_time
 
 WARNING_PREFIX: Final = "~warn/"
 WATERMARK_PREFIX: Final = "~watermark/"
@@ -122,6 +122,9 @@ class KeyKind(Enum):
 _command_reader: Final = reader(CommandRecord)
 _head_reader: Final = reader(_Head)
 _watermark_reader: Final = reader(Watermark)
+_IF_ANY: Final = ("rule", "policy", "subject", "classification")
+_WORDS: Final = {kind: kind.value for kind in CommandType}
+"""Reading an enum's value costs more than looking it up."""
 _NEEDED: Final = ("id", "epoch", "reason", "effective_at", "cutoff")
 
 
@@ -153,24 +156,36 @@ def read_key(key: bytes | None) -> tuple[KeyKind, str]:
 
 
 def encode_command(command: Command, issued_at: Millis) -> Record:
-    """The record of a command: under its session's id, a warning under a key of its own."""
-    session_id, id_ = command.session_id, command.id
+    """The record of a command: under its session's id, a warning under a key of its own.
+
+    Written member by member, not through `CommandRecord`: where everything ends at once, this is on its way.
+    """
+    type_, session_id, id_ = _WORDS[command.type], command.session_id, command.id
+    said: dict[str, object] = {
+        "type": type_, "session_id": session_id, "id": id_, "epoch": command.epoch, "reason": command.reason,
+        "effective_at": format_time(command.effective_at), "cutoff": format_time(command.cutoff),
+    }  # fmt: skip
     limit = command.limit_ms
-    value = encode(
-        CommandRecord(
-            type=command.type.value, session_id=session_id, id=id_, epoch=command.epoch, reason=command.reason.value,
-            effective_at=Instant(command.effective_at), cutoff=Instant(command.cutoff),
-            limit_ms=None if limit is None or limit >= NEVER else limit, rule=command.rule, policy=command.policy,
-            subject=command.subject, classification=command.classification, reauth=command.reauth,
-            message=command.message, forget_after=Instant(command.forget_after),
-            src=Place(command.partition, command.offset), issued_at=Instant(issued_at),
-            log_time=Instant(command.log_time), due=Instant(command.due), control_id=command.control_id,
-            lead_ms=command.lead_ms,
-        )
-    )  # fmt: skip
-    warning = command.type is CommandType.WARN
-    key = warning_key(session_id) if warning else session_id.encode()
-    return Record(key, value, write_headers(command.type.value, id_, partition_source(command.partition), issued_at))
+    if limit is not None and limit < NEVER:
+        said["limit_ms"] = limit
+    for name in _IF_ANY:
+        value = getattr(command, name)
+        if value is not None:
+            said[name] = value
+    said["reauth"] = command.reauth
+    if command.message:
+        said["message"] = command.message
+    said["forget_after"] = format_time(command.forget_after)
+    said["src"] = {"partition": command.partition, "offset": command.offset}
+    said["issued_at"] = format_time(issued_at)
+    said["log_time"] = format_time(command.log_time)
+    said["due"] = format_time(command.due)
+    if command.control_id:
+        said["control_id"] = command.control_id
+    if command.lead_ms is not None:
+        said["lead_ms"] = command.lead_ms
+    key = warning_key(session_id) if command.type is CommandType.WARN else session_id.encode()
+    return Record(key, encode(said), write_headers(type_, id_, partition_source(command.partition), issued_at))
 
 
 def decode_command(value: bytes | None) -> CommandRecord:

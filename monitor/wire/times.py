@@ -23,6 +23,8 @@ _CACHED: Final = 4096
 """Seconds kept in each direction; when full, a cache starts anew."""
 _seconds: dict[str, Millis] = {}
 _prefixes: dict[int, str] = {}
+_texts: dict[Millis, str] = {}
+"""One record names the same instant several times, and so do the records of one turn."""
 
 _RFC3339: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.([0-9]+))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
@@ -86,6 +88,15 @@ def _within(millis: Millis) -> Millis:
 
 def format_time(millis: Millis) -> str:
     """RFC 3339 in UTC with milliseconds. Raises InvariantError outside the years 1970 to 9999."""
+    text = _texts.get(millis)
+    if text is None:
+        if len(_texts) >= _CACHED:
+            _texts.clear()
+        text = _texts[millis] = _format(millis)
+    return text
+
+
+def _format(millis: Millis) -> str:
     second, rest = divmod(millis, 1000)
     prefix = _prefixes.get(second)
     if prefix is None:

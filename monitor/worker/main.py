@@ -93,7 +93,7 @@ def _loop_factory(uvloop_wanted: bool) -> Callable[[], asyncio.AbstractEventLoop
 
 async def _work(settings: WorkerSettings, ready: Callable[[str], None] | None) -> None:
     from monitor.worker.engine_app import Engine, Ports
-    from monitor.worker.settings import EngineSettings
+    from monitor.worker.settings import EngineSettings, timeouts
 
     topics = Topics(settings.topic_prefix, settings.partitions, settings.app_id)
     clock = SystemClock()
@@ -126,8 +126,7 @@ async def _work(settings: WorkerSettings, ready: Callable[[str], None] | None) -
     engine = Engine(
         EngineSettings(
             app_id=topics.app_id, topic=topics.access_events.name, connection=settings.connection,
-            session_timeout_ms=settings.session_timeout_ms, heartbeat_ms=min(3000, settings.session_timeout_ms // 3),
-            client_id=name,
+            client_id=name, **timeouts(settings.session_timeout_ms),
         ),
         build,
     )  # fmt: skip

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -248,10 +249,12 @@ class Host:
 
     async def _sweep(self, owned: Owned) -> None:
         """Bring every session up to date with the controls, a few at a time: what events decide must not queue behind it."""
+        marks: deque[int] = deque()
         while self.owned.get(owned.number) is owned and not owned.partition.sweep(SWEEP):
             self._emit(owned)
+            marks.append(self._appender.mark())
             if self._appender.pending > SWEPT_MOST:
-                await self._appender.settled(self._appender.mark())
+                await self._appender.settled(marks.popleft())  # the oldest: the broker is never left without work
             else:
                 await asyncio.sleep(0)
         if self.owned.get(owned.number) is owned:

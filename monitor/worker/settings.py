@@ -1,10 +1,13 @@
 """What the operator can choose of the stream engine, with defaults that `reference/engine.md` section 9 argues for."""
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypedDict
 
 import msgspec
 
-from monitor.core.instants import Millis
+from monitor.core.instants import SECOND, Millis
+
+SHIPPED: Final[Millis] = 10 * SECOND
+"""The session timeout by default."""
 
 
 class Connection(Protocol):
@@ -26,7 +29,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str = "session-monitor"
     instance_id: str | None = None
     """Static membership, where the operator gives each process a lasting name."""
-    session_timeout_ms: Millis = 10_000
+    session_timeout_ms: Millis = SHIPPED
     heartbeat_ms: Millis = 3_000
     rebalance_timeout_ms: Millis = 30_000
     """How long the group waits for the final checkpoint of each member."""
@@ -41,3 +44,24 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Records made into objects at a time: bounds how long the consumer's thread keeps the interpreter."""
     stop_timeout: float = 20.0
     """Seconds for the last checkpoint; then as many for leaving the group."""
+
+
+class Times(TypedDict, total=False):
+    """Times of an `EngineSettings`, by name."""
+
+    session_timeout_ms: Millis
+    heartbeat_ms: Millis
+    rebalance_timeout_ms: Millis
+    request_timeout_ms: Millis
+
+
+def timeouts(session_timeout: Millis) -> Times:
+    """A session timeout, and what follows from it.
+
+    One shorter than what is shipped says that broker and workers are near one another and little is at stake: then nobody
+    is waited for much longer than that. (The embedded broker now and then leaves a join without an answer: it is sent again.)
+    """
+    times = Times(session_timeout_ms=session_timeout, heartbeat_ms=min(3 * SECOND, session_timeout // 3))
+    if session_timeout < SHIPPED:
+        times["rebalance_timeout_ms"], times["request_timeout_ms"] = session_timeout - SECOND, session_timeout
+    return times

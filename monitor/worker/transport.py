@@ -25,10 +25,8 @@ from typing import Any, ClassVar, TypeVar
 import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.errors import (
-    CommitFailedError,
     ConsumerStoppedError,
     CorruptRecordException,
-    IllegalGenerationError,
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
@@ -45,6 +43,7 @@ from monitor.worker.crossing import Crossing, across
 from monitor.worker.custody import Custody
 from monitor.worker.delivery import Batch, Delivery, ReceiveTimes
 from monitor.worker.fetches import drain
+from monitor.worker.membership import stay_member
 from monitor.worker.settings import EngineSettings
 
 log = logging.getLogger(__name__)
@@ -124,6 +123,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             isolation_level="read_uncommitted",
         )
 
+    async def on_start(self) -> None:
+        """Connect; nothing joins a group before it subscribes."""
+        await super().on_start()
+        stay_member(self._ensure_consumer()._coordinator)  # noqa: SLF001
+
     async def on_thread_stop(self) -> None:
         """Leave the group and close, in bounded time also where no broker answers: the main loop waits for us."""
         consumer, self._consumer = self._consumer, None
@@ -193,20 +197,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             self._ensure_consumer().pause(tp)
 
     async def commit_in_thread(self, offsets: dict[TopicPartition, int]) -> None:
-        """Commit, and stay a member where only the generation is past.
-
-        aiokafka forgets its member id as well then; as a new member it would wait until the group has buried
-        the old one, a session timeout later. (A broker that does know neither says so, and aiokafka begins anew.)
-        """
-        consumer = self._ensure_consumer()
-        coordinator = consumer._coordinator  # noqa: SLF001
-        member = coordinator.member_id
-        try:
-            await consumer.commit(offsets)
-        except CommitFailedError as error:
-            if isinstance(error.__cause__, IllegalGenerationError) and not coordinator.member_id:
-                coordinator.member_id = member
-            raise
+        await self._ensure_consumer().commit(offsets)
 
     async def committed_in_thread(self, tp: TopicPartition) -> int | None:
         offset: int | None = await self._ensure_consumer().committed(tp)
