@@ -1,18 +1,22 @@
 """From decisions to records: where each effect of one partition goes, and in which order.
 
-Commands go to the partition of their events, so that one partition is one history. Everything is handed to
-the appender in the order it was decided; what the appender took is durable before an offset is committed.
+Commands go to the partition of their events, so that one partition is one history. Commands are handed to the
+appender in the order they were decided, and so is what is told of sessions; while many are brought up to date with
+a control, what is told waits until the commands are out. All of it is durable before an offset is committed.
 """
 
 import logging
 from collections import deque
 from typing import Final
 
-from monitor.core.commands import Command
+from prometheus_client import Counter
+
+from monitor.core.commands import Command, CommandType
 from monitor.core.effects import Effect, Forgotten
 from monitor.core.events import Event
 from monitor.core.instants import LogMillis
 from monitor.core.lifecycle import Lifecycle
+from monitor.core.reasons import Reason
 from monitor.observe.metrics import WorkerMetrics
 from monitor.wire.commands import encode_command, encode_watermark, warning_key
 from monitor.wire.dead_letters import encode_dead_letter, encode_refused_dead_letter
@@ -25,6 +29,8 @@ from monitor.worker.ports import Appended, Appender, Clock, Headers, Record
 
 log = logging.getLogger(__name__)
 
+TOLD_LATER: Final = 20_000
+"""Lifecycle records of a partition that may wait for commands: about 10 MB."""
 MOST_WARNED: Final = 100
 """Sources that are warned of, each once, while a partition is owned; the counter goes on."""
 
@@ -43,19 +49,33 @@ class LogOutlet:
         self._metrics = metrics
         self._dues: deque[LogMillis | None] = deque()
         self._warned: set[str] = set()
+        self._counted: dict[tuple[CommandType, Reason], Counter] = {}
+        self._later: deque[Lifecycle] = deque()
+        self._holding = False
 
     def effect(self, effect: Effect) -> None:
         """Append a command or a lifecycle record; keep a tombstone for after the commit."""
         if isinstance(effect, Command):
             key, value, headers = encode_command(effect, self._clock.now())
             self._command(key, value, headers, effect.due)
-            self._metrics.commands.labels(effect.type.value, effect.reason.value).inc()
+            self._count(effect)
         elif isinstance(effect, Lifecycle):
-            key, value, headers = encode_lifecycle(effect)
-            topic = self._topics.session_lifecycle
-            self._appender.append(topic.name, partition_for(key or b"", topic.partitions), key, value, headers)
+            self._later.append(effect)
+            if not self._holding or len(self._later) > TOLD_LATER:
+                self._tell()
         elif isinstance(effect, Forgotten):
             self.forgotten.append(effect)
+
+    def hold(self) -> None:
+        """Let what is told of sessions wait, until `release`."""
+        self._holding = True
+
+    def release(self, most: int) -> bool:
+        """Tell up to `most` of what waits; whether nothing waits any more, and nothing will."""
+        for _ in range(min(most, len(self._later))):
+            self._tell()
+        self._holding = bool(self._later)
+        return not self._holding
 
     def dead_letter(self, record: Record, reason: str, detail: str) -> None:
         """Put a record aside as it came, with why and whence."""
@@ -105,6 +125,18 @@ class LogOutlet:
             due = self._dues.popleft()
             if due is not None and appended.timestamp > 0:
                 self._metrics.due_to_publish.observe(max(0, appended.timestamp - due) / 1000)
+
+    def _tell(self) -> None:
+        key, value, headers = encode_lifecycle(self._later.popleft())
+        topic = self._topics.session_lifecycle
+        self._appender.append(topic.name, partition_for(key or b"", topic.partitions), key, value, headers)
+
+    def _count(self, command: Command) -> None:
+        kind = command.type, command.reason
+        counter = self._counted.get(kind)
+        if counter is None:
+            counter = self._counted[kind] = self._metrics.commands.labels(command.type.value, command.reason.value)
+        counter.inc()
 
     def _command(
         self, key: bytes | None, value: bytes | None, headers: Headers, due: LogMillis | None

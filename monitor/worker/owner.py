@@ -246,9 +246,16 @@ class Host:
                 now = self._clock.monotonic()
                 if now - owned.last_watermark >= self._settings.watermark_every and owned.partition.swept:
                     self._publish_watermark(owned, now)
+            for owned in [one for one in self.owned.values() if one.partition.swept]:
+                await self._tell(owned)
 
     async def _sweep(self, owned: Owned) -> None:
-        """Bring every session up to date with the controls, a few at a time: what events decide must not queue behind it."""
+        """Bring every session up to date with the controls, a few at a time: what events decide must not queue behind it.
+
+        What is told of them waits until every partition's commands are out (`_tell`).
+        """
+        if not owned.partition.swept:
+            owned.outlet.hold()
         marks: deque[int] = deque()
         while self.owned.get(owned.number) is owned and not owned.partition.sweep(SWEEP):
             self._emit(owned)
@@ -259,6 +266,15 @@ class Host:
                 await asyncio.sleep(0)
         if self.owned.get(owned.number) is owned:
             self._emit(owned)
+
+    async def _tell(self, owned: Owned) -> None:
+        """Let out what waited for commands."""
+        while self.owned.get(owned.number) is owned and not owned.outlet.release(SWEEP):
+            self._appender.flush()
+            if self._appender.pending > SWEPT_MOST:
+                await self._appender.settled(self._appender.mark())
+            else:
+                await asyncio.sleep(0)
 
     async def _look_for_controls(self, owned: Owned) -> None:
         """A tick speaks of controls that we have not read. Where there are none, it is no owner's tick."""
@@ -384,6 +400,8 @@ class Host:
             for _, _, checkpoint in sealed:
                 while checkpoint.encode_some():
                     await asyncio.sleep(0)
+            for _, owned, _ in sealed:
+                await self._tell(owned)  # after encoding: what a session shows by now has to be durable before it
             if not sealed:
                 return
             await self._appender.settled(self._appender.mark())

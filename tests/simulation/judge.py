@@ -24,6 +24,7 @@ def wrongs(run: Run) -> list[str]:
     wrong += _watermarks(run)
     wrong += _compacted(run)
     wrong += _bounds(run)
+    wrong += _told(run)
     if not run.plan.faults and not run.plan.trouble:
         wrong += _promptness(run)
     return wrong
@@ -90,6 +91,13 @@ def _compacted(run: Run) -> list[str]:
         if (said["epoch"], STRENGTH[CommandType(said["type"])]) < rank:
             wrong.append(f"the last record of {session_id} is weaker than {rank}: {said}")
     return wrong
+
+
+def _told(run: Run) -> list[str]:
+    """What was ordered was told as well."""
+    told = {json.loads(record.value).get("command_id") for record in run.read(run.topics.session_lifecycle.name) if record.value}
+    ordered = {said["id"]: said for log in _commands(run).values() for _, said in log if said["type"] in set(CommandType)}
+    return [f"nothing on session-lifecycle speaks of {said}" for id_, said in ordered.items() if id_ not in told]
 
 
 def _bounds(run: Run) -> list[str]:

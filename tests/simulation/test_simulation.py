@@ -27,6 +27,7 @@ def _made_for_simulation(monkeypatch):
     monkeypatch.setattr(owner, "gc", SimpleNamespace(collect=int, freeze=int))
     monkeypatch.setattr(touches, "LEAST", 3)  # generations end all the time
     monkeypatch.setattr(touches, "FULL", 1)
+    monkeypatch.setattr(owner, "SWEEP", 2)
 
 
 def fails(plan: Plan) -> list[str]:
@@ -79,4 +80,12 @@ def _settles_at_once(monkeypatch):
 
 def test_a_worker_that_commits_before_it_is_acknowledged_is_caught(monkeypatch):
     _settles_at_once(monkeypatch)
+    assert any(fails(draw(seed)) for seed in range(60))
+
+
+def test_a_worker_that_keeps_what_it_tells_to_itself_is_caught(monkeypatch):
+    async def silent(_self, _owned):
+        pass
+
+    monkeypatch.setattr(owner.Host, "_tell", silent)
     assert any(fails(draw(seed)) for seed in range(60))
