@@ -4,6 +4,7 @@ All instants are log time. The order of `DueKind` is the order in which things t
 happen: absolute before idle, both before the rest.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import msgspec
@@ -119,22 +120,36 @@ def due_lead(deadline: Millis, limit: Millis, leads: tuple[Millis, ...], now: Lo
     return min(lead for lead in leads if lead < limit and deadline - lead <= now)
 
 
-def soonest(session: Session) -> Millis:
-    """An instant before which nothing comes due for this session, nor is anything deferred; 0 where that takes a closer look.
+def soonest(sessions: Sequence[Session]) -> list[Millis]:
+    """For each session of one partition an instant before which nothing comes due for it, nor is anything deferred; 0 where
+    that takes a closer look.
 
     Much quicker than `next_due`, for a recovery, which arms all sessions at once: one that rings too soon is armed again.
-    """
-    if session.aside is not NOTHING_ASIDE:
-        return 0
-    common, row = session.common, session.row
-    columns, plan = common.columns, common.plan
-    idle, absolute = columns[LAST_ACTIVITY][row] + plan.idle.ms, columns[START][row] + plan.absolute.ms
-    if idle <= columns[IDLE_SET][row] or absolute <= columns[ABSOLUTE_SET][row] or columns[STATE_COLUMN][row]:
-        return 0
-    first = idle if idle < absolute else absolute  # noqa: FURB136
-    if plan.warn_before:
-        first -= plan.warn_before[0]
-    return min(plan.valid_until, first)
+    """  # fmt: skip
+    if not sessions:
+        return []
+    columns = sessions[0].columns
+    last, start, idle_set, absolute_set = columns[LAST_ACTIVITY], columns[START], columns[IDLE_SET], columns[ABSOLUTE_SET]
+    states = columns[STATE_COLUMN]
+    found: list[Millis] = []
+    take, known = found.append, None
+    for session in sessions:
+        if session.aside is not NOTHING_ASIDE:
+            take(0)
+            continue
+        if session.common is not known:
+            known = session.common
+            plan = known.plan
+            for_idle, for_absolute, valid_until = plan.idle.ms, plan.absolute.ms, plan.valid_until
+            lead = plan.warn_before[0] if plan.warn_before else 0
+        row = session.row
+        idle, absolute = last[row] + for_idle, start[row] + for_absolute
+        if idle <= idle_set[row] or absolute <= absolute_set[row] or states[row]:
+            take(0)
+            continue
+        first = (idle if idle < absolute else absolute) - lead  # noqa: FURB136
+        take(first if first < valid_until else valid_until)  # noqa: FURB136
+    return found
 
 
 def next_due(session: Session, graces: Graces, now: LogMillis) -> Due:

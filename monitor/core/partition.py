@@ -5,7 +5,8 @@ Complexity: O(1) per touch, O(log n) per thing that comes due.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import Final
 
 import msgspec
@@ -246,13 +247,20 @@ class Partition:
                 decided = min(decided, instant - 1)
         return decided
 
-    def adopt(self, session: Session) -> None:
-        """Take in a recovered session; one that was forgotten before, but not yet buried, is forgotten again."""
-        soonest = dues.soonest(session)
-        if soonest > self.log_time:
-            self.sessions[session.session_id] = session
-            self.timers.arm(session, soonest, 0)
-            return
+    def adopt(self, sessions: Sequence[Session]) -> None:
+        """Take in recovered sessions; one that was forgotten before, but not yet buried, is forgotten again."""
+        now = self.log_time
+        instants = dues.soonest(sessions)
+        later = [when > now for when in instants]
+        self.timers.arm_all([*compress(sessions, later)], [*compress(instants, later)])
+        held = self.sessions
+        for session, alone in zip(sessions, later, strict=True):
+            if alone:
+                held[session.session_id] = session
+            else:
+                self._adopt(session)
+
+    def _adopt(self, session: Session) -> None:
         end = session.end
         if end is not None and end.forget_after <= self.log_time and session.applied_offset < self.offset:
             self.effects.append(Forgotten(session.session_id, self.offset - 1))

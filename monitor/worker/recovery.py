@@ -180,18 +180,22 @@ async def rebuild(
     for value in changelog.touches.values():
         apply_touches(value, restored, RECOVERED)
         await asyncio.sleep(0)
-    for count, (session_id, session) in enumerate(restored.items()):
-        if count % SLICE == SLICE - 1:
-            await asyncio.sleep(0)
-        partition.adopt(session)
-        if not ledger.strongest and not changelog.weaker:
-            continue
-        key = session_id.encode()
-        if key in changelog.weaker:
+    sessions = iter(restored.values())
+    while adopted := list(islice(sessions, SLICE)):
+        partition.adopt(adopted)
+        await asyncio.sleep(0)
+    for key in changelog.weaker:
+        session = restored.get(key.decode())
+        if session is not None:
             session.dirty = Dirty.CHANGED
             partition.dirty.append(session)
-        fact = ledger.strongest.get(key)
-        if fact is None or fact.offset >= position.offset - 1 or session.state is not State.LIVE or fact.epoch < session.epoch:
+    for count, (key, fact) in enumerate(ledger.strongest.items()):
+        if count % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+        session = restored.get(fact.session_id)
+        if session is None or fact.offset >= position.offset - 1:
+            continue
+        if session.state is not State.LIVE or fact.epoch < session.epoch:
             continue
         if fact.offset > session.applied_offset and fact.epoch == session.epoch:
             partition.settle(session, fact.end)  # an older record of it stood last: what has ended stays ended
