@@ -54,6 +54,8 @@ class Owned:
         self.stale_touches: list[bytes] = []
         """Records of touches that strangers wrote: all that they say is known here."""
         self.last_watermark: Millis = 0
+        self.behind = True
+        """It has not come to the present yet."""
         self.progressed_at: Millis = 0
 
     @property

@@ -244,7 +244,7 @@ class Host:
                     await self._sweep(owned)
                     self._metrics.sweep_seconds.observe((self._clock.monotonic() - began) / 1000)
                 now = self._clock.monotonic()
-                if now - owned.last_watermark >= self._settings.watermark_every and owned.partition.swept:
+                if self._wants_watermark(owned, now):
                     self._publish_watermark(owned, now)
             for owned in [one for one in self.owned.values() if one.partition.swept]:
                 await self._tell(owned)
@@ -275,6 +275,16 @@ class Host:
                 await self._appender.settled(self._appender.mark())
             else:
                 await asyncio.sleep(0)
+
+    def _wants_watermark(self, owned: Owned, now: Millis) -> bool:
+        """Every second; and at once when it comes to the present, which is what all wait for after a failover."""
+        if not owned.partition.swept:
+            return False
+        every = self._settings.watermark_every
+        if owned.behind and owned.partition.log_time >= self._clock.now() - every:
+            owned.behind = False
+            return True
+        return now - owned.last_watermark >= every
 
     async def _look_for_controls(self, owned: Owned) -> None:
         """A tick speaks of controls that we have not read. Where there are none, it is no owner's tick."""

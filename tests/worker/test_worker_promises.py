@@ -247,6 +247,22 @@ def test_asking_what_is_due_changes_no_strike() -> None:
     assert struck == [State.EXPIRED, State.EXPIRED]
 
 
+async def test_who_comes_to_the_present_says_so_at_once_and_then_every_second() -> None:
+    world = World()
+    world.event()
+    world.clock.advance(60_000)
+    it = await owning(world)
+    owned = it.owned[0]
+    owned.last_watermark = now = world.clock.monotonic()
+    await it.records(0, world.log(TOPICS.access_events.name), 1)
+    assert not it._wants_watermark(owned, now), "a minute behind"
+    record = world.event()
+    await it.records(0, [record], 2)
+    assert it._wants_watermark(owned, now), "the present"
+    assert not it._wants_watermark(owned, now + 999)
+    assert it._wants_watermark(owned, now + 1000)
+
+
 def test_a_larger_lateness_speaks_of_no_instant_below_a_watermark() -> None:
     later = POLICY.replace("lateness: 2s", "lateness: 10s").replace("idle: 10s", "idle: 30m")
     log = controls(CALM, later)
