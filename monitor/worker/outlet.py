@@ -30,7 +30,7 @@ from monitor.worker.ports import Appended, Appender, Clock, Headers, Record
 log = logging.getLogger(__name__)
 
 TOLD_LATER: Final = 20_000
-"""Lifecycle records of a partition that may wait for commands: about 10 MB."""
+"""Lifecycle records of a partition that may wait for commands: 12 MB."""
 MOST_WARNED: Final = 100
 """Sources that are warned of, each once, while a partition is owned; the counter goes on."""
 

@@ -259,22 +259,23 @@ class Host:
         marks: deque[int] = deque()
         while self.owned.get(owned.number) is owned and not owned.partition.sweep(SWEEP):
             self._emit(owned)
-            marks.append(self._appender.mark())
-            if self._appender.pending > SWEPT_MOST:
-                await self._appender.settled(marks.popleft())  # the oldest: the broker is never left without work
-            else:
-                await asyncio.sleep(0)
+            await self._breathe(marks)
         if self.owned.get(owned.number) is owned:
             self._emit(owned)
 
     async def _tell(self, owned: Owned) -> None:
         """Let out what waited for commands."""
+        marks: deque[int] = deque()
         while self.owned.get(owned.number) is owned and not owned.outlet.release(SWEEP):
             self._appender.flush()
-            if self._appender.pending > SWEPT_MOST:
-                await self._appender.settled(self._appender.mark())
-            else:
-                await asyncio.sleep(0)
+            await self._breathe(marks)
+
+    async def _breathe(self, marks: deque[int]) -> None:
+        """Between two turns of long work: where much is on its way, wait for the oldest of it, and let others go on."""
+        marks.append(self._appender.mark())
+        if self._appender.pending > SWEPT_MOST:
+            await self._appender.settled(marks.popleft())  # not for all: the broker is never left without work
+        await asyncio.sleep(0)  # what is asked for may have settled already
 
     def _wants_watermark(self, owned: Owned, now: Millis) -> bool:
         """Every second; and at once when it comes to the present, which is what all wait for after a failover."""

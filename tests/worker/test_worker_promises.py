@@ -24,6 +24,7 @@ from monitor.wire.commands import decode_command, encode_command
 from monitor.wire.controls import encode_control
 from monitor.wire.times import format_time
 from monitor.wire.topics import Topics
+from monitor.worker import owner
 from monitor.worker.custody import Custody, GroupMovedOnError
 from monitor.worker.delivery import Batch, Delivery
 from monitor.worker.facts import Fact, Facts
@@ -245,6 +246,25 @@ def test_asking_what_is_due_changes_no_strike() -> None:
                 partition.alive(SourceAlive("gw", at))
         struck.append(partition.sessions["s"].state)
     assert struck == [State.EXPIRED, State.EXPIRED]
+
+
+async def test_a_long_sweep_lets_others_go_on_whatever_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner, "SWEEP", 1)
+    monkeypatch.setattr(owner, "SWEPT_MOST", 0)
+    world = World()
+    it = await owning(world)
+    for number in range(10):
+        await it.records(0, [world.event(session=f"s{number}")], number + 1)
+    world.held = {TOPICS.session_lifecycle.name}
+    world.append(TOPICS.session_lifecycle.name, 0, b"s", b"{}")  # always on its way; what is waited for has settled
+    world._way[0] = (world._taken + 1000, *world._way[0][1:])
+    control = Control(9, NOW + 1, ControlType.REVOKE, "c", Target(all=True))
+    it.owned[0].partition.controls.add(control)
+    it.owned[0].partition.tick(Tick("me", 9), 10)
+    others = asyncio.create_task(turns(9))
+    await it._sweep(it.owned[0])
+    assert others.done()
+    assert not any(session.state is State.LIVE for session in it.owned[0].partition.sessions.values())
 
 
 async def test_who_comes_to_the_present_says_so_at_once_and_then_every_second() -> None:
