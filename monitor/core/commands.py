@@ -67,8 +67,17 @@ def command_id(
     session_id: str, epoch: int, command: CommandType, reason: Reason, effective_at: Millis, control_id: str
 ) -> str:
     """The id of a decision: the same decision has the same id, whoever makes it and whenever."""
-    decision = [session_id, epoch, command.value, reason.value, effective_at, control_id]
-    return blake2b(orjson.dumps(decision), digest_size=16).hexdigest()
+    return decision_id(orjson.dumps(session_id), epoch, decision(command, reason, effective_at, control_id))
+
+
+def decision(command: CommandType, reason: Reason, effective_at: Millis, control_id: str) -> bytes:
+    """What an id is made of but for the session and its epoch: the rest of the canonical array."""
+    return b"," + orjson.dumps([command.value, reason.value, effective_at, control_id])[1:]
+
+
+def decision_id(session_id: bytes, epoch: int, rest: bytes) -> str:
+    """The id of a decision about a session, whose id is given as JSON, with the `rest` from `decision`."""
+    return blake2b(b"[%b,%d%b" % (session_id, epoch, rest), digest_size=16).hexdigest()
 
 
 STRENGTH = {CommandType.REINSTATE: 0, CommandType.EXPIRE: 1, CommandType.REVOKE: 2}

@@ -6,7 +6,7 @@ Complexity: O(1) per touch, O(log n) per thing that comes due.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from itertools import compress, islice
 from typing import Final
 
 import msgspec
@@ -15,14 +15,14 @@ from monitor.core import dues
 from monitor.core.commands import Command, CommandType
 from monitor.core.controls import Control, ControlType
 from monitor.core.dues import DueKind, Graces
-from monitor.core.effects import Forgotten, Notice, Refusal, RefusalReason
+from monitor.core.effects import Effect, Forgotten, Notice, Refusal, RefusalReason, Revoked
 from monitor.core.errors import InvariantError
 from monitor.core.events import ActivityKind, Attributes, Event, EventType, Principal, SourceAlive, Tick
 from monitor.core.instants import MINUTE, NEVER, SECOND, LogMillis, Millis
 from monitor.core.lifecycle import LifecycleType
 from monitor.core.plan import Limit, Policy
 from monitor.core.reasons import Reason
-from monitor.core.scribe import Scribe
+from monitor.core.scribe import Scribe, allows_reauth
 from monitor.core.session import (
     OBSERVED_ABSOLUTE,
     OBSERVED_IDLE,
@@ -36,6 +36,7 @@ from monitor.core.session import (
     Warned,
 )
 from monitor.core.standing import ControlLog, Standing
+from monitor.core.sweeps import Passed, Shortcut, Sweep, reason_of, shortcut
 from monitor.core.timers import Timers
 
 GAP: Final = 3 * SECOND
@@ -45,11 +46,6 @@ MOST_SOURCES: Final = 256
 """Announced sources of one partition; one more takes the place of the one that has been silent longest."""
 MOST_LATE_SOURCES: Final = 32
 """Sources whose late activity on one session is told apart within a minute."""
-
-ORDERABLE: Final = frozenset(Reason) - {
-    Reason.IDLE_TIMEOUT, Reason.ABSOLUTE_TIMEOUT, Reason.CLOSED, Reason.LOCKED,
-}  # fmt: skip
-"""The reasons that a revocation may give for itself."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -64,25 +60,6 @@ class Position(msgspec.Struct, frozen=True):
     """The log time since which its policy rules."""
     sources: dict[str, Millis] = {}
     floor: LogMillis = 0
-
-
-class Passed(msgspec.Struct, frozen=True, gc=False):
-    """A record that was advanced to while a sweep was not over."""
-
-    now: LogMillis
-    offset: int
-    quiet_until: LogMillis
-
-
-class Sweep(msgspec.Struct, frozen=True):
-    """Controls that have taken effect, and where: what every session is to be brought up to date with."""
-
-    controls: tuple[Control, ...]
-    controls_to: int
-    log_time: LogMillis
-    offset: int
-    passed: list[Passed]
-    """What came since: a session that the sweep reaches late lives through it, as if it had been first."""
 
 
 class Partition:
@@ -100,8 +77,8 @@ class Partition:
         self.sessions: dict[str, Session] = {}
         self.rows = Rows()
         self.timers = Timers()
-        self._scribe = Scribe(number)
-        self.effects = self._scribe.effects
+        self.effects: list[Effect] = []
+        self._scribe = Scribe(number, write=self.effects.append)
         self.dirty: list[Session] = []
         self.notices: Counter[Notice] = Counter()
         self.standing = Standing(policy)
@@ -115,6 +92,7 @@ class Partition:
         self.policy_since = position.policy_since
         self._sweep: Sweep | None = None
         self._sweeping: Iterator[Session] = iter(())
+        self._shortcut: Shortcut | None = None
         self._held: dict[str, Session] = {}
         """Sessions with an undecided deadline that the watermark must not pass ..."""
         self._waiting: dict[str, Session] = {}
@@ -181,6 +159,8 @@ class Partition:
                     graces.floor = max(graces.floor, self.log_time - graces.lateness)
                 graces.lateness = lateness
         self._sweep = Sweep(controls, tick.controls_to, self.log_time, offset, [])
+        policy = self.controls.policy_at(controls[-1].offset) or self.standing.policy
+        self._shortcut = shortcut(self._sweep, policy, self.rows)
         self._sweeping = iter(list(self.sessions.values()))
 
     def alive(self, event: SourceAlive) -> None:
@@ -202,13 +182,20 @@ class Partition:
         sweep = self._sweep
         if sweep is None:
             return True
-        for session in self._sweeping:
+        some = [*islice(self._sweeping, most)]
+        left = some
+        if self._shortcut is not None:
+            revoked, left = self._shortcut.take(some, self.log_time, self.dirty)
+            if revoked:
+                self.effects.append(Revoked(tuple(revoked), self.number, self._shortcut.control, self.log_time))
+            for session in revoked if self._held or self._waiting else ():
+                self._held.pop(session.session_id, None)
+                self._waiting.pop(session.session_id, None)
+        for session in left:
             self._catch_up(session, sweep)
-            most -= 1
-            if most <= 0:
-                return False
-        self._sweep = None
-        return True
+        if len(some) < most:
+            self._sweep = self._shortcut = None
+        return self._sweep is None
 
     @property
     def swept(self) -> bool:
@@ -281,12 +268,7 @@ class Partition:
         """The last order about this session once more, with the same id; None where there was none."""
         end = session.end
         if end is not None:
-            limit = Limit(end.limit_ms, end.rule or "") if end.limit_ms is not None else None
-            return self._scribe.order(
-                session, end.type, end.reason, end.effective_at, end.cutoff, end.offset, end.due, limit=limit,
-                control_id=end.control_id, forget_after=end.forget_after,
-                reauth=self._scribe.reauth(session, allowed=allows_reauth(end.type, end.reason)),
-            )  # fmt: skip
+            return self._scribe.ending(session, end)
         if session.lifted is not None:
             return self._reinstate(session, session.lifted, session.applied_offset)
         return None
@@ -657,8 +639,7 @@ class Partition:
         self._mark(session)
         if control.type is ControlType.REVOKE:
             at = control.cutoff
-            reason = Reason(control.reason) if control.reason in ORDERABLE else Reason.ADMIN_REVOKED
-            self._end(session, CommandType.REVOKE, reason, at, at, offset, now, control=control, policy=policy)
+            self._end(session, CommandType.REVOKE, reason_of(control), at, at, offset, now, control=control, policy=policy)
         else:
             at = control.appended if session.start <= control.appended else now
             self._end(session, CommandType.EXPIRE, Reason.LOCKED, at, at, offset, now, control=control, policy=policy)
@@ -744,11 +725,6 @@ def _keep(among: dict[str, Session], session: Session, wanted: bool) -> None:
         among[session.session_id] = session
     else:
         among.pop(session.session_id, None)
-
-
-def allows_reauth(command: CommandType, reason: Reason) -> bool:
-    """Whether re-authentication brings the session back by itself: not from a revocation, nor from a lock."""
-    return command is CommandType.EXPIRE and reason is not Reason.LOCKED
 
 
 def kind_of(event: Event, session: Session) -> ActivityKind:

@@ -371,6 +371,11 @@ class Session(msgspec.Struct, gc=False):
         self.common.columns[STATE_COLUMN][self.row] = state
 
     @property
+    def subject(self) -> str | None:
+        """Who, where it is known."""
+        return None if self.named is None else self.named.decode()
+
+    @property
     def attributes(self) -> Attributes:
         """What is known of it besides its times."""
         profile = self.common.profile

@@ -13,6 +13,7 @@ from monitor.core.effects import Notice
 from monitor.core.instants import LogMillis, Millis
 from monitor.core.session import HELD, Rows
 from monitor.observe.labels import OTHER, Bounded
+from monitor.observe.timings import Timings
 from monitor.version import VERSION
 
 NAMESPACE: Final = "session_monitor"
@@ -127,14 +128,15 @@ class WorkerMetrics:
             "strange_records", "Records of others found on topics that only the owner writes."
         )
         self.checkpointed_sessions = counter("checkpointed_sessions", "Sessions written by checkpoints.")
-        self.due_to_publish = histogram(
-            "due_to_publish_seconds",
+        self.due_to_publish = Timings(
+            f"{NAMESPACE}_due_to_publish_seconds",
             "From the log time at which a command was due to its own append time.",
             DUE_TO_PUBLISH_BUCKETS,
+            registry,
         )
         self.sweep_seconds = histogram(
             "sweep_seconds",
-            "Time to bring every session of a partition up to date with controls.",
+            "Time to bring every session up to date with controls, all partitions side by side.",
             TURN_BUCKETS,
         )
         self.checkpoint_seconds = histogram(

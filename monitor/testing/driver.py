@@ -12,7 +12,7 @@ import orjson
 
 from monitor.core.commands import Command, CommandType, strength
 from monitor.core.controls import Control
-from monitor.core.effects import Effect, Forgotten
+from monitor.core.effects import Effect, Forgotten, Revoked
 from monitor.core.events import Event, Tick
 from monitor.core.instants import LogMillis
 from monitor.core.lifecycle import Lifecycle
@@ -191,6 +191,9 @@ class Driver:
             self.commands.append(effect)
         elif isinstance(effect, Lifecycle):
             self.lifecycle.append(effect)
+        elif isinstance(effect, Revoked):
+            for one in effect.each():
+                self.effect(one)
         elif isinstance(effect, Forgotten):
             self._forgotten.append(effect)
 

@@ -10,9 +10,9 @@ M_MMAP_THRESHOLD: Final = -3
 """Parameters of mallopt(3)."""
 LARGE: Final = 256 << 10
 SPARE: Final = 32 << 20
-USUAL: Final = 1.0
-"""Seconds between two collections of what is young ..."""
-WHOLE: Final = 60
+USUAL: Final = 0.25
+"""Seconds between two collections of what is young: each holds up all else as long as there is much of it ..."""
+WHOLE: Final = 240
 """... and how many of them to one of everything."""
 
 

@@ -12,13 +12,13 @@ from typing import Final
 from prometheus_client import Counter
 
 from monitor.core.commands import Command, CommandType
-from monitor.core.effects import Effect, Forgotten
+from monitor.core.effects import Effect, Forgotten, Revoked
 from monitor.core.events import Event
 from monitor.core.instants import LogMillis
 from monitor.core.lifecycle import Lifecycle
 from monitor.core.reasons import Reason
 from monitor.observe.metrics import WorkerMetrics
-from monitor.wire.commands import encode_command, encode_watermark, warning_key
+from monitor.wire.commands import CommandForm, encode_command, encode_watermark, warning_key
 from monitor.wire.dead_letters import encode_dead_letter, encode_refused_dead_letter
 from monitor.wire.events import with_time
 from monitor.wire.lifecycle import encode_lifecycle
@@ -47,10 +47,15 @@ class LogOutlet:
         self._appender = appender
         self._clock = clock
         self._metrics = metrics
-        self._dues: deque[LogMillis | None] = deque()
+        self._dues: deque[tuple[LogMillis | None, int]] = deque()
+        """Of what is on its way to the commands topic: when so many in a row were due; None: no command."""
         self._warned: set[str] = set()
         self._counted: dict[tuple[CommandType, Reason], Counter] = {}
-        self._later: deque[Lifecycle] = deque()
+        self._later: deque[Lifecycle | Revoked] = deque()
+        self._told = 0
+        """Of how many sessions of the first of them it is told already ..."""
+        self._untold = 0
+        """... and how many lifecycle records all of them are."""
         self._holding = False
 
     def effect(self, effect: Effect) -> None:
@@ -60,9 +65,10 @@ class LogOutlet:
             self._command(key, value, headers, effect.due)
             self._count(effect)
         elif isinstance(effect, Lifecycle):
-            self._later.append(effect)
-            if not self._holding or len(self._later) > TOLD_LATER:
-                self._tell()
+            self._tell_later(effect, 1)
+        elif isinstance(effect, Revoked):
+            self._revoke(effect)
+            self._tell_later(effect, len(effect.sessions))
         elif isinstance(effect, Forgotten):
             self.forgotten.append(effect)
 
@@ -72,7 +78,7 @@ class LogOutlet:
 
     def release(self, most: int) -> bool:
         """Tell up to `most` of what waits; whether nothing waits any more, and nothing will."""
-        for _ in range(min(most, len(self._later))):
+        for _ in range(min(most, self._untold)):
             self._tell()
         self._holding = bool(self._later)
         return not self._holding
@@ -121,27 +127,67 @@ class LogOutlet:
 
     def acknowledged(self, appended: Appended) -> None:
         """The broker has some of our commands: see how long each took from being due."""
-        for _ in range(min(appended.count, len(self._dues))):
-            due = self._dues.popleft()
+        left = appended.count
+        while left and self._dues:
+            due, count = self._dues[0]
+            taken = min(count, left)
+            left -= taken
+            if taken < count:
+                self._dues[0] = due, count - taken
+            else:
+                self._dues.popleft()
             if due is not None and appended.timestamp > 0:
-                self._metrics.due_to_publish.observe(max(0, appended.timestamp - due) / 1000)
+                self._metrics.due_to_publish.observe(max(0, appended.timestamp - due) / 1000, taken)
+
+    def _revoke(self, revoked: Revoked) -> None:
+        now, topic, number, append = self._clock.now(), self._topics.session_commands.name, self._number, self._appender.append
+        forms: dict[tuple[str, str | None], CommandForm] = {}
+        for session in revoked.sessions:
+            differs = session.common.plan.policy, session.common.profile.classification
+            form = forms.get(differs)
+            if form is None:
+                command = revoked.command(session)
+                form = forms[differs] = CommandForm(command, now)
+            append(topic, number, *form.fill(session.session_id, session.epoch, session.subject))
+        self._under_way(command.due, len(revoked.sessions))
+        self._count(command, len(revoked.sessions))
+
+    def _tell_later(self, told: Lifecycle | Revoked, records: int) -> None:
+        """Tell it after what waits already: at once, but where all is to wait and has not become too much."""
+        self._later.append(told)
+        self._untold += records
+        while records and (not self._holding or self._untold > TOLD_LATER):
+            self._tell()
+            records -= 1
 
     def _tell(self) -> None:
-        key, value, headers = encode_lifecycle(self._later.popleft())
+        told = self._later[0]
+        if isinstance(told, Revoked):
+            lifecycle = told.told(told.sessions[self._told])
+            self._told = (self._told + 1) % len(told.sessions)
+        else:
+            lifecycle = told
+        if not self._told:
+            self._later.popleft()
+        self._untold -= 1
+        key, value, headers = encode_lifecycle(lifecycle)
         topic = self._topics.session_lifecycle
         self._appender.append(topic.name, partition_for(key or b"", topic.partitions), key, value, headers)
 
-    def _count(self, command: Command) -> None:
+    def _count(self, command: Command, many: int = 1) -> None:
         kind = command.type, command.reason
         counter = self._counted.get(kind)
         if counter is None:
             counter = self._counted[kind] = self._metrics.commands.labels(command.type.value, command.reason.value)
-        counter.inc()
+        counter.inc(many)
 
     def _command(
         self, key: bytes | None, value: bytes | None, headers: Headers, due: LogMillis | None
     ) -> None:
         self._appender.append(self._topics.session_commands.name, self._number, key, value, headers)
-        self._dues.append(due)
+        self._under_way(due, 1)
 
-
+    def _under_way(self, due: LogMillis | None, count: int) -> None:
+        if self._dues and self._dues[-1][0] == due:
+            count += self._dues.pop()[1]
+        self._dues.append((due, count))

@@ -133,7 +133,8 @@ class Checkpoint:
         self._topic = topics.changelog.name
         self._appender = appender
         self._encoded: list[tuple[bytes, bytes]] = []
-        self._written = 0
+        self.written = 0
+        """Sessions that stand in what was encoded."""
         owned.touches.turn(len(partition.sessions))
         self._retiring = owned.touches.retiring
         self._look_at: list[Session] = [] if self._retiring is None else list(partition.sessions.values())
@@ -164,14 +165,14 @@ class Checkpoint:
         for start in range(0, len(touched), TOUCHES):
             alike = touched[start : start + TOUCHES]
             self._encoded.append((self._owned.touches.add(len(alike)), encode_touches(alike)))
-            self._written += len(alike)
+            self.written += len(alike)
         if not some:
             self._rescue_some()
         return bool(self._dirty or self._look_at)
 
     def _whole(self, session: Session) -> None:
         self._encoded.append((session.session_id.encode(), encode_session(session)))
-        self._written += 1
+        self.written += 1
         session.touched = 0
 
     def _rescue_some(self) -> None:
@@ -185,13 +186,16 @@ class Checkpoint:
             if session.touched == self._retiring:
                 self._whole(session)
 
-    def write(self) -> int:
-        """Append what was encoded and the position; the number of sessions. Only after the outputs are settled."""
+    def write_some(self) -> bool:
+        """Append the next slice of what was encoded, the position last; whether there is more. Only after the outputs are settled."""
         append, number = self._appender.append, self._owned.number
-        for key, value in self._encoded:
+        some, self._encoded = self._encoded[:SLICE], self._encoded[SLICE:]
+        for key, value in some:
             append(self._topic, number, key, value)
+        if self._encoded:
+            return True
         append(self._topic, number, position_key(self.position.offset), encode_position(self.position))
-        return self._written
+        return False
 
     def committed(self) -> None:
         """The offset is committed: let compaction have what it made obsolete."""

@@ -39,10 +39,12 @@ log = logging.getLogger(__name__)
 AHEAD: Final[Millis] = MINUTE
 """An append time further ahead of the wall clock than this is not believed."""
 TICK_KEY: Final = b"~tick"
-SWEEP: Final = 200
+SWEEP: Final = 400
 """Sessions brought up to date with a control between two turns of the event loop ..."""
-SWEPT_MOST: Final = 2000
+SWEPT_MOST: Final = 2500
 """... and records that may be on their way when the next turn begins."""
+TOLD: Final = 200
+"""Sessions of which is told between two turns."""
 SILENCE: Final[Millis] = 5 * SECOND
 """Without an acknowledgement for so long (ticks ask for one every second), the broker is away."""
 WAITING: Final = 50_000
@@ -239,34 +241,43 @@ class Host:
                 if owned.waiting:
                     await self._look_for_controls(owned)
                     await self._apply(owned)
-                if not owned.partition.swept:
-                    began = self._clock.monotonic()
-                    await self._sweep(owned)
-                    self._metrics.sweep_seconds.observe((self._clock.monotonic() - began) / 1000)
-                now = self._clock.monotonic()
+            if unswept := [one for one in self.owned.values() if not one.partition.swept]:
+                began = self._clock.monotonic()
+                await self._sweep(unswept)
+                self._metrics.sweep_seconds.observe((self._clock.monotonic() - began) / 1000)
+            now = self._clock.monotonic()
+            for owned in list(self.owned.values()):
                 if self._wants_watermark(owned, now):
                     self._publish_watermark(owned, now)
             for owned in [one for one in self.owned.values() if one.partition.swept]:
                 await self._tell(owned)
 
-    async def _sweep(self, owned: Owned) -> None:
+    async def _sweep(self, those: Collection[Owned]) -> None:
         """Bring every session up to date with the controls, a few at a time: what events decide must not queue behind it.
 
-        What is told of them waits until every partition's commands are out (`_tell`).
+        All partitions side by side, so that the broker has work on each. What is told of the sessions waits until every
+        partition's commands are out (`_tell`).
         """
-        if not owned.partition.swept:
+        unswept = [owned for owned in those if not owned.partition.swept]
+        for owned in unswept:
             owned.outlet.hold()
         marks: deque[int] = deque()
-        while self.owned.get(owned.number) is owned and not owned.partition.sweep(SWEEP):
-            self._emit(owned)
+        while unswept:
+            share = max(1, SWEEP // len(unswept))
+            unswept = [owned for owned in unswept if not self._sweep_some(owned, share)]
             await self._breathe(marks)
-        if self.owned.get(owned.number) is owned:
-            self._emit(owned)
+
+    def _sweep_some(self, owned: Owned, most: int) -> bool:
+        if self.owned.get(owned.number) is not owned:
+            return True
+        swept = owned.partition.sweep(most)
+        self._emit(owned)
+        return swept
 
     async def _tell(self, owned: Owned) -> None:
         """Let out what waited for commands."""
         marks: deque[int] = deque()
-        while self.owned.get(owned.number) is owned and not owned.outlet.release(SWEEP):
+        while self.owned.get(owned.number) is owned and not owned.outlet.release(TOLD):
             self._appender.flush()
             await self._breathe(marks)
 
@@ -398,11 +409,9 @@ class Host:
                 return
             began = self._clock.monotonic()
             sealed = []
-            for number in partitions:
-                owned = self.owned.get(number)
-                if owned is None:
-                    continue
-                await self._sweep(owned)
+            mine = {number: self.owned[number] for number in partitions if number in self.owned}
+            await self._sweep(mine.values())
+            for number, owned in mine.items():
                 if self.owned.get(number) is not owned:
                     continue
                 checkpoint = Checkpoint(owned, self._topics, self._appender)
@@ -418,7 +427,8 @@ class Host:
             await self._appender.settled(self._appender.mark())
             # What a lost partition had decided was discarded, not written: no session record may claim that it was.
             still = [(n, o, c) for n, o, c in sealed if self.owned.get(n) is o]
-            written = sum(checkpoint.write() for _, _, checkpoint in still)
+            for number, owned, checkpoint in still:
+                await self._write(number, owned, checkpoint)
             await self._appender.settled(self._appender.mark())
             still = [(n, o, c) for n, o, c in still if self.owned.get(n) is o]
             if not still:
@@ -429,7 +439,13 @@ class Host:
                     checkpoint.committed()
             self._appender.flush()
             self._metrics.checkpoint_seconds.observe((self._clock.monotonic() - began) / 1000)
-            self._metrics.checkpointed_sessions.inc(written)
+            self._metrics.checkpointed_sessions.inc(sum(checkpoint.written for _, _, checkpoint in still))
+
+    async def _write(self, number: int, owned: Owned, checkpoint: Checkpoint) -> None:
+        marks: deque[int] = deque()
+        while self.owned.get(number) is owned and checkpoint.write_some():
+            self._appender.flush()
+            await self._breathe(marks)
 
     # --- recovery ------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from monitor.core.reasons import Reason
 from monitor.wire.alerts import decode_alert, encode_alert
 from monitor.wire.bad_record import BadRecord, DeadLetterReason
 from monitor.wire.commands import (
+    CommandForm,
     KeyKind,
     decode_command,
     decode_watermark,
@@ -76,6 +77,14 @@ def test_a_command_is_read_back(command: Command, issued_at: int) -> None:
     kind = KeyKind.WARNING if command.type is CommandType.WARN else KeyKind.SESSION
     assert read_key(key) == (kind, command.session_id)
     assert dict(headers)["ce_id"] == command.id.encode()
+
+
+@given(COMMANDS, COMMANDS, MILLIS)
+def test_a_form_filled_in_for_another_session_is_its_command(command: Command, other: Command, issued_at: int) -> None:
+    whose = {"session_id": other.session_id, "epoch": other.epoch, "subject": other.subject}
+    form = CommandForm(command, issued_at)
+    form.fill(command.session_id, command.epoch, command.subject)
+    assert form.fill(**whose) == encode_command(msgspec.structs.replace(command, **whose), issued_at)
 
 
 def test_a_command_looks_as_in_the_design() -> None:

@@ -18,7 +18,7 @@ from monitor.wire.events import encode_tick
 from monitor.wire.partitioner import partition_for
 from monitor.wire.times import format_time
 from monitor.wire.topics import Topics
-from monitor.worker import owner
+from monitor.worker import owned, owner
 from monitor.worker.intake import REROUTED_HEADER, Blocked, Intake
 from monitor.worker.outlet import LogOutlet
 from monitor.worker.state import POSITION_PREFIX
@@ -120,7 +120,7 @@ async def test_a_sweep_waits_for_what_it_has_written_so_that_others_do_not(monke
     forged(world, 1)
     await it.records(0, world.log(TOPICS.access_events.name)[50:], 51)
     world.held.add(TOPICS.session_commands.name)
-    sweeping = asyncio.ensure_future(it._sweep(held))
+    sweeping = asyncio.ensure_future(it._sweep([held]))
     await turns()
     assert not held.partition.swept
     assert 10 < world.pending <= 10 + 5
@@ -129,6 +129,28 @@ async def test_a_sweep_waits_for_what_it_has_written_so_that_others_do_not(monke
     await sweeping
     assert held.partition.swept
     assert len(world.log(TOPICS.session_commands.name)) == 50
+
+
+async def test_a_large_checkpoint_is_written_a_few_at_a_time_and_not_after_the_partition_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(owned, "SLICE", 5)
+    monkeypatch.setattr(owner, "SWEPT_MOST", 10)
+    world = World()
+    it = await owning(world)
+    await it.records(0, [world.event(type_="session.opened", session=f"s{number}") for number in range(50)], 50)
+    await it._appender.settled(it._appender.mark())
+    before = len(world.log(TOPICS.changelog.name))
+    world.held.add(TOPICS.changelog.name)
+    writing = asyncio.ensure_future(it.checkpoint([0]))
+    await turns(40)
+    assert 10 < world.pending <= 10 + 5
+    await it.lost([0])
+    world.release()
+    await writing
+    assert len(world.log(TOPICS.changelog.name)) - before <= 15
+    assert not any((record.key or b"").startswith(b"~partition/50") for record in world.log(TOPICS.changelog.name))
+    assert 50 not in world.committed.values()
 
 
 # --- ticks that are none, clocks that are wrong ---------------------------------------------------------------
