@@ -30,7 +30,7 @@ from monitor.worker.ports import Appended, Appender, Clock, Headers, Record
 log = logging.getLogger(__name__)
 
 TOLD_LATER: Final = 20_000
-"""Lifecycle records of a partition that may wait for commands: 12 MB."""
+"""Lifecycle records of a partition that may wait for commands: 12 MB. Those of many revoked together take no room."""
 MOST_WARNED: Final = 100
 """Sources that are warned of, each once, while a partition is owned; the counter goes on."""
 
@@ -156,7 +156,7 @@ class LogOutlet:
         """Tell it after what waits already: at once, but where all is to wait and has not become too much."""
         self._later.append(told)
         self._untold += records
-        while records and (not self._holding or self._untold > TOLD_LATER):
+        while records and (not self._holding or len(self._later) > TOLD_LATER):
             self._tell()
             records -= 1
 

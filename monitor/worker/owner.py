@@ -216,6 +216,8 @@ class Host:
             self._appender.flush()
             if more:
                 await asyncio.sleep(0)
+        if not owned.partition.swept:
+            self._wake.set()
         blocked = owned.intake.blocked
         if blocked is Blocked.AHEAD and owned.waiting:
             record = owned.waiting[0][0][owned.waiting[0][1]]

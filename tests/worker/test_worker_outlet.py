@@ -136,14 +136,17 @@ def test_what_is_told_of_many_waits_too_and_keeps_its_order(
     assert written.of(TOPICS.session_lifecycle) == ["s5", *(f"s{number}" for number in range(6)), "s0"]
 
 
-def test_of_many_no_more_waits_than_memory_has_room_for(
+def test_many_together_take_no_room(
     world: tuple[LogOutlet, Written, Driver], revoked: Revoked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outlet, written, _ = world
+    outlet, written, driver = world
     monkeypatch.setattr(outlets, "TOLD_LATER", 2)
     outlet.hold()
     outlet.effect(revoked)
-    assert written.of(TOPICS.session_lifecycle) == ["s0", "s1", "s2", "s3"]
+    outlet.effect(driver.lifecycle[0])
+    assert written.of(TOPICS.session_lifecycle) == []
+    outlet.effect(driver.lifecycle[1])
+    assert written.of(TOPICS.session_lifecycle) == ["s0"], "the oldest first, as ever"
 
 
 def test_each_command_is_timed_from_its_due_by_the_acknowledgements_as_they_come(
