@@ -50,9 +50,12 @@ class Recovery(msgspec.Struct, frozen=True):
 
 
 def measure(
-    connection: Connection, sessions: int, minutes: float, rate: float, directory: Path, *, keep_loading: bool = False
-) -> Recovery:
-    """`minutes` 0 leaves the second out. With `keep_loading` the load goes on while the last worker recovers."""
+    connection: Connection, sessions: int, minutes: float, rate: float, directory: Path, *, processes: int = 1,
+    keep_loading: bool = False,
+) -> Recovery:  # fmt: skip
+    """`minutes` 0 leaves the second out. Workers that recover have so many `processes`. With `keep_loading` the load goes
+    on while the last worker recovers.
+    """  # fmt: skip
     with Stage(connection, directory, POLICY, "recovery") as stage, Observer(connection, stage.topics) as observer:
         first = stage.worker("first")
         stage.ready(observer, first)
@@ -63,7 +66,7 @@ def measure(
         first.stop()
         restore(connection, stage.topics)
         after = count_records(connection, stage.topics)
-        second, compacted = _recover(stage, observer, sessions, "second")
+        second, compacted = _recover(stage, observer, sessions, "second", processes)
         if not minutes:
             return Recovery(before, after, compacted, None, None, 0.0, 0.0)
         load = stage.load(sessions=sessions, rate=rate)
@@ -71,16 +74,18 @@ def measure(
         reached = None if keep_loading else stage.reached(load)
         second.stop()
         records = None if keep_loading else count_records(connection, stage.topics)
-        _, loaded = _recover(stage, observer, sessions, "third")
+        _, loaded = _recover(stage, observer, sessions, "third", processes)
         going_on = reached is None
         reached = reached or stage.reached(load)
         during = reached.per_second if going_on else 0.0
         return Recovery(before, after, compacted, loaded, records, reached.per_second, during)
 
 
-def _recover(stage: Stage, observer: Observer, sessions: int, name: str) -> tuple[Program, Recovered]:
+def _recover(
+    stage: Stage, observer: Observer, sessions: int, name: str, processes: int
+) -> tuple[Program, Recovered]:
     since, began = len(observer.marks), time.time() * 1000
-    worker = stage.worker(name)
+    worker = stage.worker(name, "--processes", str(processes))
     at = stage.ready(observer, worker, since, 600.0)
     return worker, Recovered(round((at - began) / 1000, 2), _census(observer, since, sessions))
 
@@ -95,15 +100,17 @@ def _last(seconds: float, *programs: Program) -> None:
 
 
 def _census(observer: Observer, since: int, sessions: int) -> int:
-    """How many sessions the owner holds, once it has counted them."""
-    api = next((mark.watermark.api for mark in observer.marks[since:] if mark.watermark.api), None)
-    if api is None:
+    """How many sessions their owners hold, once they have counted them."""
+    apis = {mark.watermark.api for mark in observer.marks[since:] if mark.watermark.api}
+    if not apis:
         raise AbsenceError("no watermark says where the worker answers: its sessions can't be counted")
     deadline, found = time.monotonic() + CENSUS, 0
     while time.monotonic() < deadline and found < sessions:
         time.sleep(0.5)
-        with urllib.request.urlopen(f"{api}/metrics", timeout=30) as answer:  # noqa: S310 - a worker of ours
-            found = counted(answer.read().decode())
+        found = 0
+        for api in apis:
+            with urllib.request.urlopen(f"{api}/metrics", timeout=30) as answer:  # noqa: S310 - a worker of ours
+                found += counted(answer.read().decode())
     return found
 
 

@@ -117,6 +117,7 @@ def recovery(
     sessions: Annotated[int, typer.Option(min=1, help="Sessions to recover.")] = 1_000_000,
     minutes: Annotated[float, typer.Option(min=0, help="Load before the second recovery; 0 leaves it out.")] = 10,
     rate: Annotated[float, typer.Option(min=1, help="Events a second of that load; by default half of the bar.")] = 50_000,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of the worker that recovers (`worker --processes`).")] = 1,
     keep_loading: Annotated[bool, typer.Option("--keep-loading", help="Let the load go on during the second recovery.")] = False,
     compacted_within: Annotated[float | None, typer.Option(help="Exit 1 above so many seconds from a compacted changelog.")] = None,
     loaded_within: Annotated[float | None, typer.Option(help="Exit 1 above so many seconds after the load.")] = None,
@@ -126,12 +127,14 @@ def recovery(
     from monitor.bench import recovery as timed
 
     with _place(bootstrap_servers) as (connection, directory, broker):
-        found = timed.measure(connection, sessions, minutes, rate, directory, keep_loading=keep_loading)
+        found = timed.measure(
+            connection, sessions, minutes, rate, directory, processes=processes, keep_loading=keep_loading
+        )
     loaded = found.loaded
     _end(
         "recovery", broker, timed.HOW,
         {
-            "sessions": sessions, "sessions_recovered_compacted": found.compacted.sessions,
+            "sessions": sessions, "processes": processes, "sessions_recovered_compacted": found.compacted.sessions,
             "sessions_recovered_loaded": None if loaded is None else loaded.sessions,
             "changelog_records_before": found.records_before, "changelog_records_compacted": found.records_compacted,
             "changelog_records_per_session": round(found.records_compacted / sessions, 3),
