@@ -41,6 +41,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions of workload `brief` that are opened and not heard of again."""
     closed: float = 0.0
     """Sessions unknown before of which the first event is `session.closed`."""
+    made: int = 0
+    """How many sessions an earlier load has made: none of them comes again."""
     silent: tuple[int, ...] = ()
     """Partitions that get nothing."""
 
@@ -94,7 +96,7 @@ async def generate(spec: Spec, ended: asyncio.Event) -> Reached:
     await appender.start()
     try:
         roll, known = random.random, len(home)
-        made = 0
+        made = spec.made
         began = last = time.monotonic()
         used, dropped = time.process_time(), 0.0
         slot = 0

@@ -97,6 +97,7 @@ class Shortcut:
         states, timers, levels = columns[STATE_COLUMN], columns[TIMER], columns[DIRTY_COLUMN]
         revokes = control.type is ControlType.REVOKE
         cutoff = control.cutoff if revokes else NEVER
+        final = State.REVOKED if revokes else State.EXPIRED  # whoever stands there, or beyond, is not met
         # What rings by then is looked at then; and whose end is to be forgotten already lives through more than its end.
         latest = self._forget_after << RANK_BITS if revokes and self._forget_after > now else 0
         named, alone, to, swept_at = self._named, self._alone, sweep.controls_to, sweep.offset
@@ -116,6 +117,7 @@ class Shortcut:
                 continue
             if (
                 matches
+                and states[row] < final
                 and starts[row] < cutoff
                 and (named is None or named == session.named)
                 and (alone is None or alone == session.session_id)

@@ -26,8 +26,9 @@ from monitor.worker.touches import TouchLog
 from monitor.worker.witness import fact_in, judge_command, judge_state
 
 SLICE: Final = 1000
-"""Records applied, or sessions encoded, between two turns of the event loop: a few milliseconds."""
-
+"""Records applied, or appended, or touches encoded, between two turns of the event loop ..."""
+WHOLE: Final = 200
+"""... and sessions encoded whole: each a few milliseconds at the most, for what others wait for takes several turns."""
 
 LOOK: Final = 10_000
 """Sessions looked at between two turns, when a generation of touches ends."""
@@ -146,12 +147,14 @@ class Checkpoint:
 
     def encode_some(self) -> bool:
         """Encode the next slice of dirty sessions; whether there are more."""
-        some = self._dirty[-SLICE:]
-        del self._dirty[-SLICE:]
+        if not self._dirty:
+            self._rescue_some()
         columns = self._owned.partition.rows.columns
         levels, generations, generation = columns[DIRTY_COLUMN], columns[TOUCHED_COLUMN], self._owned.touches.generation
-        touched = []
-        for session in some:
+        touched: list[Session] = []
+        whole, dirty = 0, self._dirty
+        while dirty and len(touched) < SLICE and whole < WHOLE:
+            session = dirty.pop()
             row = session.row
             if session.common.columns is columns and levels[row] == Dirty.TOUCHED:
                 touched.append(session)
@@ -161,13 +164,12 @@ class Checkpoint:
                 # A forgotten one too, as it ended: a crash before its tombstone must not find it alive.
                 self._whole(session)
                 session.dirty = Dirty.NOTHING
+                whole += 1
         # All of them in this turn: one that is forgotten in the next has no row any more.
         for start in range(0, len(touched), TOUCHES):
             alike = touched[start : start + TOUCHES]
             self._encoded.append((self._owned.touches.add(len(alike)), encode_touches(alike)))
             self.written += len(alike)
-        if not some:
-            self._rescue_some()
         return bool(self._dirty or self._look_at)
 
     def _whole(self, session: Session) -> None:

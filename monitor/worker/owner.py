@@ -43,7 +43,7 @@ SWEEP: Final = 400
 """Sessions brought up to date with a control between two turns of the event loop ..."""
 SWEPT_MOST: Final = 2500
 """... and records that may be on their way when the next turn begins."""
-TOLD: Final = 200
+TOLD: Final = 100
 """Sessions of which is told between two turns."""
 SILENCE: Final[Millis] = 5 * SECOND
 """Without an acknowledgement for so long (ticks ask for one every second), the broker is away."""
@@ -243,45 +243,47 @@ class Host:
                 if owned.waiting:
                     await self._look_for_controls(owned)
                     await self._apply(owned)
-            if unswept := [one for one in self.owned.values() if not one.partition.swept]:
+            if self._unswept():
                 began = self._clock.monotonic()
-                await self._sweep(unswept)
+                await self._sweep()
                 self._metrics.sweep_seconds.observe((self._clock.monotonic() - began) / 1000)
             now = self._clock.monotonic()
             for owned in list(self.owned.values()):
                 if self._wants_watermark(owned, now):
                     self._publish_watermark(owned, now)
-            for owned in [one for one in self.owned.values() if one.partition.swept]:
-                await self._tell(owned)
+            for owned in list(self.owned.values()):
+                if not self._unswept():
+                    await self._tell(owned, until_swept=True)
 
-    async def _sweep(self, those: Collection[Owned]) -> None:
+    def _unswept(self, among: Collection[int] | None = None) -> list[Owned]:
+        every = self.owned.values()
+        return [one for one in every if not one.partition.swept and (among is None or one.number in among)]
+
+    async def _sweep(self, among: Collection[int] | None = None) -> None:
         """Bring every session up to date with the controls, a few at a time: what events decide must not queue behind it.
 
-        All partitions side by side, so that the broker has work on each. What is told of the sessions waits until every
-        partition's commands are out (`_tell`).
+        All partitions side by side, also those that the controls reach meanwhile, so that the broker has work on each. What is
+        told of the sessions waits until every partition's commands are out (`_tell`).
         """
-        unswept = [owned for owned in those if not owned.partition.swept]
-        for owned in unswept:
-            owned.outlet.hold()
         marks: deque[int] = deque()
-        while unswept:
+        while unswept := self._unswept(among):
             share = max(1, SWEEP // len(unswept))
-            unswept = [owned for owned in unswept if not self._sweep_some(owned, share)]
+            for owned in unswept:
+                owned.outlet.hold()
+                owned.partition.sweep(share)
+                self._emit(owned)
             await self._breathe(marks)
+        if marks:
+            await self._appender.settled(marks[-1])  # before a checkpoint, or what is told, has the broker's time
 
-    def _sweep_some(self, owned: Owned, most: int) -> bool:
-        if self.owned.get(owned.number) is not owned:
-            return True
-        swept = owned.partition.sweep(most)
-        self._emit(owned)
-        return swept
-
-    async def _tell(self, owned: Owned) -> None:
-        """Let out what waited for commands."""
+    async def _tell(self, owned: Owned, *, until_swept: bool = False) -> None:
+        """Let out what waited for commands; `until_swept`: as long as no further controls have come."""
         marks: deque[int] = deque()
         while self.owned.get(owned.number) is owned and not owned.outlet.release(TOLD):
             self._appender.flush()
             await self._breathe(marks)
+            if until_swept and self._unswept():
+                return
 
     async def _breathe(self, marks: deque[int]) -> None:
         """Between two turns of long work: where much is on its way, wait for the oldest of it, and let others go on."""
@@ -412,7 +414,7 @@ class Host:
             began = self._clock.monotonic()
             sealed = []
             mine = {number: self.owned[number] for number in partitions if number in self.owned}
-            await self._sweep(mine.values())
+            await self._sweep(mine)
             for number, owned in mine.items():
                 if self.owned.get(number) is not owned:
                     continue

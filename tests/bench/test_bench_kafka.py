@@ -58,7 +58,7 @@ def test_recovery_compacted_and_after_load(kafka) -> None:
 
 
 def test_revoke(kafka) -> None:
-    said = bench(kafka, "revoke", "--sessions", "2000")
+    said = bench(kafka, "revoke", "--sessions", "2000", "--rounds", "2")
     figures, conditions = said["figures"], said["conditions"]
     assert conditions["sessions_revoked"] == 2000
     assert conditions["answers_measured"] > 0

@@ -120,7 +120,7 @@ async def test_a_sweep_waits_for_what_it_has_written_so_that_others_do_not(monke
     forged(world, 1)
     await it.records(0, world.log(TOPICS.access_events.name)[50:], 51)
     world.held.add(TOPICS.session_commands.name)
-    sweeping = asyncio.ensure_future(it._sweep([held]))
+    sweeping = asyncio.ensure_future(it._sweep([0]))
     await turns()
     assert not held.partition.swept
     assert 10 < world.pending <= 10 + 5

@@ -262,7 +262,7 @@ async def test_a_long_sweep_lets_others_go_on_whatever_is_on_its_way(monkeypatch
     it.owned[0].partition.controls.add(control)
     it.owned[0].partition.tick(Tick("me", 9), 10)
     others = asyncio.create_task(turns(9))
-    await it._sweep([it.owned[0]])
+    await it._sweep()
     assert others.done()
     assert not any(session.state is State.LIVE for session in it.owned[0].partition.sessions.values())
 
