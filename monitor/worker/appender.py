@@ -80,6 +80,9 @@ class KafkaAppender:
         self._pending = 0
         self._observers: list[Callable[[Appended], None]] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        """Who waits for everything before a mark ..."""
+        self._wanting_room: list[tuple[int, asyncio.Future[None]]] = []
+        """... and who waits until no more than so many are pending."""
         self.failure: InvariantError | None = None
         """The first failure: nothing is sent after it."""
 
@@ -190,6 +193,16 @@ class KafkaAppender:
         self._waiters.append((mark, waiter))
         await waiter
 
+    async def below(self, most: int) -> None:
+        """Return when no more than `most` records are pending. Raises InvariantError where it can't be any more."""
+        self.flush()
+        while self._pending > most:
+            if self.failure is not None:
+                raise self.failure
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._wanting_room.append((most, waiter))
+            await waiter
+
     # --- one lane ----------------------------------------------------------------------------------------
 
     async def _pump(self, lane: Lane) -> None:
@@ -273,6 +286,12 @@ class KafkaAppender:
         return min(oldest, default=self._taken)
 
     def _wake(self) -> None:
+        wanting, self._wanting_room = self._wanting_room, []
+        for most, waiter in wanting:
+            if self._pending > most:
+                self._wanting_room.append((most, waiter))
+            elif not waiter.done():
+                waiter.set_result(None)
         if not self._waiters:
             return
         settled_to = self._settled_to()
@@ -290,7 +309,7 @@ class KafkaAppender:
         failure.__cause__ = failure.__cause__ or cause
         self.failure = failure
         log.critical("append_failed", exc_info=failure)
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters, self._wanting_room = [*self._waiters, *self._wanting_room], [], []
         for _, waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(failure)

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -41,7 +40,7 @@ AHEAD: Final[Millis] = MINUTE
 TICK_KEY: Final = b"~tick"
 SWEEP: Final = 400
 """Sessions brought up to date with a control between two turns of the event loop ..."""
-SWEPT_MOST: Final = 2500
+PENDING_MOST: Final = 2500
 """... and records that may be on their way when the next turn begins."""
 TOLD: Final = 100
 """Sessions of which is told between two turns."""
@@ -186,9 +185,9 @@ class Host:
         if owned.backlog > WAITING and not owned.paused:
             owned.paused = True
             self._offsets.pause(partition)
-        while self._appender.pending > self._settings.pending_most:
+        if self._appender.pending > self._settings.pending_most:
             self._metrics.throttled.inc()
-            await self._appender.settled(self._appender.mark())
+            await self._appender.below(self._settings.pending_most)
 
     async def stop(self) -> None:
         """Final checkpoint of everything; idempotent."""
@@ -265,32 +264,29 @@ class Host:
         All partitions side by side, also those that the controls reach meanwhile, so that the broker has work on each. What is
         told of the sessions waits until every partition's commands are out (`_tell`).
         """
-        marks: deque[int] = deque()
         while unswept := self._unswept(among):
             share = max(1, SWEEP // len(unswept))
             for owned in unswept:
                 owned.outlet.hold()
                 owned.partition.sweep(share)
                 self._emit(owned)
-            await self._breathe(marks)
-        if marks:
-            await self._appender.settled(marks[-1])  # before a checkpoint, or what is told, has the broker's time
+            await self._breathe()
+            mark = self._appender.mark()
+            if not self._unswept(among):
+                await self._appender.settled(mark)  # before a checkpoint, or what is told, has the broker's time
 
     async def _tell(self, owned: Owned, *, until_swept: bool = False) -> None:
         """Let out what waited for commands; `until_swept`: as long as no further controls have come."""
-        marks: deque[int] = deque()
         while self.owned.get(owned.number) is owned and not owned.outlet.release(TOLD):
             self._appender.flush()
-            await self._breathe(marks)
+            await self._breathe()
             if until_swept and self._unswept():
                 return
 
-    async def _breathe(self, marks: deque[int]) -> None:
-        """Between two turns of long work: where much is on its way, wait for the oldest of it, and let others go on."""
-        marks.append(self._appender.mark())
-        if self._appender.pending > SWEPT_MOST:
-            await self._appender.settled(marks.popleft())  # not for all: the broker is never left without work
-        await asyncio.sleep(0)  # what is asked for may have settled already
+    async def _breathe(self) -> None:
+        """Between two turns of long work: where much is on its way, wait until it is less, and let others go on."""
+        await self._appender.below(PENDING_MOST)  # not for all: the broker is never left without work
+        await asyncio.sleep(0)  # there may have been no need to wait
 
     def _wants_watermark(self, owned: Owned, now: Millis) -> bool:
         """Every second; and at once when it comes to the present, which is what all wait for after a failover."""
@@ -446,10 +442,9 @@ class Host:
             self._metrics.checkpointed_sessions.inc(sum(checkpoint.written for _, _, checkpoint in still))
 
     async def _write(self, number: int, owned: Owned, checkpoint: Checkpoint) -> None:
-        marks: deque[int] = deque()
         while self.owned.get(number) is owned and checkpoint.write_some():
             self._appender.flush()
-            await self._breathe(marks)
+            await self._breathe()
 
     # --- recovery ------------------------------------------------------------------------------------
 

@@ -68,6 +68,9 @@ class Appender(Protocol):
     async def settled(self, mark: int) -> None:
         """Return when everything before `mark` is acknowledged; flushes first. Raises InvariantError."""
 
+    async def below(self, most: int) -> None:
+        """Return when no more than `most` records are pending; flushes first. Raises InvariantError."""
+
     @property
     def pending(self) -> int:
         """Records taken and not yet acknowledged: above a bound, the owner reads no further."""

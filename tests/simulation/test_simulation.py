@@ -84,7 +84,7 @@ def test_a_worker_that_commits_before_it_is_acknowledged_is_caught(monkeypatch):
 
 
 def test_a_worker_that_keeps_what_it_tells_to_itself_is_caught(monkeypatch):
-    async def silent(_self, _owned):
+    async def silent(_self, _owned, **_how):
         pass
 
     monkeypatch.setattr(owner.Host, "_tell", silent)

@@ -109,7 +109,7 @@ def test_during_a_sweep_only_a_tick_with_new_controls_waits() -> None:
 
 async def test_a_sweep_waits_for_what_it_has_written_so_that_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, "SWEEP", 5)
-    monkeypatch.setattr(owner, "SWEPT_MOST", 10)
+    monkeypatch.setattr(owner, "PENDING_MOST", 10)
     world = World()
     it = await owning(world)
     await it.records(0, [world.event(type_="session.opened", session=f"s{number}") for number in range(50)], 50)
@@ -135,7 +135,7 @@ async def test_a_large_checkpoint_is_written_a_few_at_a_time_and_not_after_the_p
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(owned, "SLICE", 5)
-    monkeypatch.setattr(owner, "SWEPT_MOST", 10)
+    monkeypatch.setattr(owner, "PENDING_MOST", 10)
     world = World()
     it = await owning(world)
     await it.records(0, [world.event(type_="session.opened", session=f"s{number}") for number in range(50)], 50)

@@ -137,6 +137,11 @@ class World:
         while any(item[0] < mark for item in self._way):
             await self._landed.wait()
 
+    async def below(self, most: int) -> None:
+        self.flush()
+        while len(self._way) > most:
+            await self._landed.wait()
+
     @property
     def pending(self) -> int:
         return len(self._way)
@@ -250,7 +255,7 @@ def test_asking_what_is_due_changes_no_strike() -> None:
 
 async def test_a_long_sweep_lets_others_go_on_whatever_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, "SWEEP", 1)
-    monkeypatch.setattr(owner, "SWEPT_MOST", 0)
+    monkeypatch.setattr(owner, "PENDING_MOST", 1)
     world = World()
     it = await owning(world)
     for number in range(10):
