@@ -81,6 +81,21 @@ async def test_a_mark_settles_without_what_comes_after_it(world: World, topic: s
         await one.settled(0)
 
 
+async def test_who_waits_for_room_goes_on_when_less_is_on_its_way_and_not_only_when_nothing_is(world: World, topic: str) -> None:
+    async with appender(world.address) as one:
+        for number in range(20_000):
+            one.append(topic, number % 2, b"k", b"%d" % number + b" " * 200)
+        await one.below(20_000)
+        assert one.pending == 20_000, "there was room"
+        waiting = [asyncio.create_task(one.below(most)) for most in (15_000, 0)]
+        await waiting[0]
+        assert 0 < one.pending <= 15_000
+        one.discard(topic, 0)
+        one.discard(topic, 1)
+        await waiting[1]
+        assert one.pending == 0
+
+
 async def test_tombstones_and_empty_values_differ(world: World, topic: str) -> None:
     async with appender(world.address) as one:
         one.append(topic, 0, b"k", None)
@@ -123,13 +138,15 @@ async def test_a_refused_record_without_a_smaller_form_is_a_failure_that_settled
     topic = await make_topic(world.address, f"small-{next(_numbers)}", 2, max_message_bytes="20000")
     async with appender(world.address) as one:
         one.append(topic, 0, b"k", b"x" * 50_000)
-        waiting = asyncio.create_task(one.settled(one.mark()))
-        with pytest.raises(RecordTooLargeError, match=r"refuses a record of 50001 bytes"):
-            await waiting
+        waiting = [asyncio.create_task(one.settled(one.mark())), asyncio.create_task(one.below(0))]
+        for each in waiting:
+            with pytest.raises(RecordTooLargeError, match=r"refuses a record of 50001 bytes"):
+                await each
         assert one.failed
         one.append(topic, 1, b"k", b"v")  # never blocks, never pretends
-        with pytest.raises(InvariantError):
-            await one.settled(one.mark())
+        for again in (one.settled(one.mark()), one.below(0)):
+            with pytest.raises(InvariantError):
+                await again
 
 
 async def test_a_partition_that_is_not_there_is_a_failure(world: World, topic: str) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import logging
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from monitor.bench.load import ids_at
 from monitor.core.controls import Control, ControlType, Target
 from monitor.core.errors import InvariantError
 from monitor.core.events import SourceAlive, Tick
@@ -23,7 +25,8 @@ from monitor.worker.intake import REROUTED_HEADER, Blocked, Intake
 from monitor.worker.outlet import LogOutlet
 from monitor.worker.state import POSITION_PREFIX
 from monitor.worker.ticker import CADENCE, Ticks
-from tests.worker.test_worker_promises import CALM, NOW, TOPICS, World, controls, host, owning, turns
+from tests.worker import test_worker_promises as promises
+from tests.worker.test_worker_promises import CALM, NOW, TOPICS, World, controls, host, owning, said, turns
 
 EIGHT = Topics("", 8, "app")
 HOME = partition_for(b"s", 8)
@@ -131,6 +134,53 @@ async def test_a_sweep_waits_for_what_it_has_written_so_that_others_do_not(monke
     assert len(world.log(TOPICS.session_commands.name)) == 50
 
 
+@pytest.mark.parametrize(("later", "told"), [(8, 0), (24, 10)], ids=["while the first is swept", "while it is told of"])
+async def test_a_partition_that_controls_reach_later_comes_before_what_is_told_of_the_first(
+    monkeypatch: pytest.MonkeyPatch, later: int, told: int
+) -> None:
+    monkeypatch.setattr(owner, "SWEEP", 2)
+    monkeypatch.setattr(owner, "TOLD", 1)
+    two = Topics("", 2, "app")
+    monkeypatch.setattr(promises, "TOPICS", two)
+    world = World()
+    it = await host(world)
+    await it.assigned([0, 1])
+    for number in range(2):
+        ids = ids_at(number, 2, 20, "s")
+        log = [world.write(two.access_events.name, *event_of(name), number) for name in ids]
+        await it.records(number, world.log(two.access_events.name, number), len(log))
+    await it.checkpoint([0, 1])
+    it._controls.add(Control(1, NOW + 1, ControlType.REVOKE, "r", Target(all=True), "why", "me"))
+    world.clock.advance(10)
+    order: list[tuple[str, int]] = []
+    append = world.append
+
+    def listening(topic: str, partition: int, *what: Any, **more: Any) -> None:
+        order.append((topic, partition))
+        append(topic, partition, *what, **more)
+
+    monkeypatch.setattr(world, "append", listening)
+    turning = asyncio.create_task(it._turn_forever())
+    for number in range(2):
+        forged(world, 1, number)
+        await it.records(number, world.log(two.access_events.name, number)[20:], 21)
+        await turns(later if number == 0 else 0)
+    before = Counter(topic for topic, _ in order)[two.session_lifecycle.name]
+    assert (told > 0) <= (before > 0)
+    assert before < 20 - told // 2, "of the first there is more to tell"
+    while [topic for topic, _ in order].count(two.session_lifecycle.name) < 40:
+        await asyncio.sleep(0)
+    turning.cancel()
+    last = max(place for place, (topic, _) in enumerate(order) if topic == two.session_commands.name)
+    early = Counter(topic for topic, _ in order[:last])[two.session_lifecycle.name]
+    assert early <= before + 1, "one may be on its way out"
+    assert Counter(order)[two.session_commands.name, 1] >= 20
+
+
+def event_of(session: str) -> tuple[bytes, bytes]:
+    return session.encode(), json.dumps(said(NOW, "session.opened", session)).encode()
+
+
 async def test_a_large_checkpoint_is_written_a_few_at_a_time_and_not_after_the_partition_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -156,9 +206,9 @@ async def test_a_large_checkpoint_is_written_a_few_at_a_time_and_not_after_the_p
 # --- ticks that are none, clocks that are wrong ---------------------------------------------------------------
 
 
-def forged(world: World, controls_to: int) -> None:
+def forged(world: World, controls_to: int, partition: int = 0) -> None:
     tick = {"type": "monitor.tick", "owner": "mallory", "controls_to": controls_to}
-    world.write(TOPICS.access_events.name, b"~tick", json.dumps(tick).encode())
+    world.write(TOPICS.access_events.name, b"~tick", json.dumps(tick).encode(), partition)
 
 
 async def test_a_tick_of_controls_that_do_not_exist_is_a_dead_letter_and_stops_nobody() -> None:
