@@ -42,10 +42,14 @@ class Revocation(msgspec.Struct, frozen=True):
     answers: int
 
 
-def measure(connection: Connection, sessions: int, closed: float, directory: Path, rounds: int = 1) -> list[Revocation]:
-    """`closed` events a second over all partitions. Each round revokes as many sessions, all of them new."""
+def measure(
+    connection: Connection, sessions: int, closed: float, directory: Path, *, rounds: int = 1, processes: int = 1
+) -> list[Revocation]:
+    """`closed` events a second over all partitions. Each round revokes as many sessions, all of them new. The worker has so
+    many `processes`.
+    """  # fmt: skip
     with Stage(connection, directory, POLICY, "revoke") as stage, Observer(connection, stage.topics) as observer:
-        worker = stage.worker()
+        worker = stage.worker("worker", "--processes", str(processes))
         stage.ready(observer, worker)
         found, made = [], 0
         for number in range(rounds):

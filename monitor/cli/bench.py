@@ -155,6 +155,7 @@ def revoke(
     sessions: Annotated[int, typer.Option(min=1, help="Sessions to revoke.")] = 100_000,
     closed: Annotated[float, typer.Option(min=1, help="Events a second that show whether processing stalls.")] = 400,
     rounds: Annotated[int, typer.Option(min=1, help="Revocations, each of new sessions; the first is given apart.")] = 4,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of the worker (`worker --processes`).")] = 1,
     visible_within: Annotated[float | None, typer.Option(help="Exit 1 above so many ms until all are visible.")] = None,
     stall_within: Annotated[float | None, typer.Option(help="Exit 1 above so many ms of stall.")] = None,
     output: Output = Format.TABLE,
@@ -163,13 +164,13 @@ def revoke(
     from monitor.bench import revoke as timed
 
     with _place(bootstrap_servers) as (connection, directory, broker):
-        each = timed.measure(connection, sessions, closed, directory, rounds)
+        each = timed.measure(connection, sessions, closed, directory, rounds=rounds, processes=processes)
     found = timed.warm(each)
     _end(
         "revoke", broker, timed.HOW,
         {
             "sessions": sessions, "sessions_revoked": found.sessions, "closed_per_second": closed,
-            "rounds": rounds, "answers_measured": found.answers,
+            "rounds": rounds, "processes": processes, "answers_measured": found.answers,
         },
         {
             "first_all_visible_ms": each[0].all_visible, "first_longest_stall_ms": each[0].longest_stall,
