@@ -206,6 +206,32 @@ def failover(
 
 @bench.command()
 def check(
+    sessions: Annotated[int, typer.Option(min=100, help="Sessions that requests belong to; a tenth of them has ended.")] = 100_000,
+    locks: Annotated[int, typer.Option(min=0, help="Locks in force, each on another subject.")] = 100,
+    decisions: Annotated[int, typer.Option(min=10_000, help="Decisions in each of seven runs.")] = 300_000,
+    at_least: Annotated[int | None, typer.Option(help="Exit 1 below so many decisions per CPU-second.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Decisions of a gateway per second of one core: the pure decision, without HTTP. Needs no broker."""
+    from monitor.bench import check as decided
+
+    found = decided.measure(sessions, locks, decisions)
+    _end(
+        "check", "none", decided.HOW,
+        {
+            "sessions": sessions, "locks": locks, "decisions_measured": decided.RUNS * decisions,
+            "ended_sessions_known": found.ended_known, "ended_share": round(found.refused_share, 3),
+        },
+        {
+            "decisions_per_cpu_second": round(found.per_second), "best_run": round(found.best), "worst_run": round(found.worst),
+        },
+        [_least("decisions_per_cpu_second", at_least)],
+        output,
+    )  # fmt: skip
+
+
+@bench.command(name="judge")
+def judge_results(
     file: Annotated[Path, typer.Argument(help="What -o json or -o ndjson printed; several results may stand in it.")],
     output: Output = Format.TABLE,
 ) -> None:

@@ -51,8 +51,19 @@ class Entry(msgspec.Struct, frozen=True):
 
     epoch: int
     shared: Shared
-    effective_at: Millis
+    effective_at: Millis | None
     cutoff: Millis
+
+
+def packed_cutoff(packed: int) -> Millis:
+    """The cut-off that a value of `Commanded.packed` says; -1: none."""
+    return (packed & _INSTANT) - 1
+
+
+def packed_effective_at(packed: int) -> Millis | None:
+    """The `effective_at` that a value of `Commanded.packed` says."""
+    at = packed >> _INSTANT_BITS & _INSTANT
+    return at - 1 if at else None
 
 
 class Commanded:
@@ -61,7 +72,7 @@ class Commanded:
     def __init__(self) -> None:
         """Nothing commanded yet."""
         self.packed: Final[dict[str, int]] = {}
-        """For a look whether there is anything; `entry` reads it."""
+        """For a look whether there is anything; `entry`, `shared` and the functions above read it."""
         self._shared: list[Shared] = []
         self._numbers: dict[Shared, int] = {}
         self._controls: dict[str, str] = {}
@@ -100,24 +111,21 @@ class Commanded:
         self._controls.pop(session_id, None)
         return self.packed.pop(session_id, None) is not None
 
+    def shared(self, packed: int) -> Shared:
+        """What a value of `packed` says that many say."""
+        return self._shared[packed >> _SHARED]
+
     def entry(self, session_id: str) -> Entry | None:
         """What is known of a session."""
         packed = self.packed.get(session_id)
-        return None if packed is None else self.unpack(packed)
-
-    def unpack(self, packed: int) -> Entry:
-        """What a value of `packed` says."""
-        return Entry(
-            packed >> _TIMES & FOREVER,
-            self._shared[packed >> _SHARED],
-            (packed >> _INSTANT_BITS & _INSTANT) - 1,
-            (packed & _INSTANT) - 1,
-        )
+        if packed is None:
+            return None
+        return Entry(packed >> _TIMES & FOREVER, self.shared(packed), packed_effective_at(packed), packed_cutoff(packed))
 
     def command_id(self, session_id: str) -> str | None:
         """The id of the command that ended a session; None where none did, or it is not understood here."""
         entry = self.entry(session_id)
-        if entry is None or entry.shared.kind in (Kind.REINSTATE, Kind.UNKNOWN) or entry.shared.reason not in _REASONS:
+        if entry is None or entry.effective_at is None or entry.shared.kind in (Kind.REINSTATE, Kind.UNKNOWN) or entry.shared.reason not in _REASONS:
             return None
         kind = CommandType.EXPIRE if entry.shared.kind is Kind.EXPIRE else CommandType.REVOKE
         reason, control_id = Reason(entry.shared.reason), self._controls.get(session_id, "")

@@ -4,7 +4,8 @@ Each control stands under its most selective member. A request is looked up unde
 on, so a thousand locks on subjects cost a request one look into a dict.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -38,23 +39,19 @@ class ControlIndex:
             place = everyone if not member else by_member.setdefault(member, {}).setdefault(value, [])
             place.append(control)
         self._roles = {value: _bucket(found) for value, found in by_member.pop("role", {}).items()}
-        self._tables = tuple((name, {value: _bucket(found) for value, found in table.items()}) for name, table in by_member.items())
-        self._everyone = _bucket(everyone) if everyone else None
-        self.quiet: Final = not (self._tables or self._roles or self._everyone)
-        """Nothing stands: no request need be looked at."""
+        self._everyone = [_bucket(everyone)] if everyone else []
+        self.tables: Final[tuple[tuple[Callable[[Facts], object], dict[object, Bucket]], ...]] = tuple(
+            (attrgetter(name), {value: _bucket(found) for value, found in table.items()}) for name, table in by_member.items()
+        )
+        """For each member in use but the role: how to get at the fact, and the buckets by its value."""
+        self.broad: Final = bool(self._roles or self._everyone)
+        """Some control stands under a role, or means everybody."""
 
     def about(self, facts: Facts) -> list[Bucket]:
         """The buckets in which there may be a control that meets these facts. Costs a look-up a member in use."""
-        found = []
-        for name, table in self._tables:
-            bucket = table.get(getattr(facts, name))
-            if bucket is not None:
-                found.append(bucket)
-        if self._roles and facts.roles:
-            found += [bucket for role in facts.roles if (bucket := self._roles.get(role)) is not None]
-        if self._everyone is not None:
-            found.append(self._everyone)
-        return found
+        found = [bucket for fact, table in self.tables if (bucket := table.get(fact(facts))) is not None]
+        found += [bucket for role in facts.roles or () if (bucket := self._roles.get(role)) is not None]
+        return found + self._everyone
 
 
 def lock_in(buckets: Iterable[Bucket], facts: Facts, log_time: LogMillis) -> Control | None:

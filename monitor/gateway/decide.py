@@ -15,9 +15,9 @@ from monitor.core.controls import Control
 from monitor.core.events import Attributes
 from monitor.core.instants import MINUTE, NEVER, SECOND, Millis
 from monitor.core.reasons import Reason
-from monitor.gateway.commanded import Kind
+from monitor.gateway.commanded import Kind, packed_cutoff, packed_effective_at
 from monitor.gateway.controls import Bucket, lock_in, revocation_in
-from monitor.gateway.facts import Facts, Now, Posture
+from monitor.gateway.facts import WHOLE_SECOND, Facts, Now, Posture
 from monitor.gateway.verdict import ADMITTED, ADMITTED_STALE, NO_REAUTH, Outcome, Verdict
 from monitor.gateway.view import View
 from monitor.wire.problem import Refusal
@@ -47,6 +47,9 @@ DEFAULTS: Final = Settings()
 
 _ORDERABLE: Final = frozenset(Reason) - {Reason.IDLE_TIMEOUT, Reason.ABSOLUTE_TIMEOUT, Reason.CLOSED, Reason.LOCKED}
 """The reasons that a revocation may give for itself (as the monitor reads them)."""
+_REINSTATE: Final = Kind.REINSTATE
+_REFUSE: Final = Outcome.REFUSE
+"""Looking up an enum's member costs more than the rest of a look-up."""
 _WITHOUT: Final = {
     WithoutSession.REFUSE: Verdict(Outcome.REFUSE, Refusal.SESSION_MISSING.value),
     WithoutSession.CHALLENGE: Verdict(Outcome.REFUSE, Refusal.LOGIN_REQUIRED.value, Reauth(allowed=True)),
@@ -56,8 +59,14 @@ _WITHOUT: Final = {
 def check(view: View, facts: Facts, now: Now, settings: Settings = DEFAULTS) -> Verdict:
     """The verdict on one request. Never raises; O(1) but for the locks and revocations that stand under its own facts."""
     controls = view.controls
-    if not controls.quiet and (buckets := controls.about(facts)):
-        verdict = _by_controls(view, facts, now, buckets)
+    for fact, table in controls.tables:
+        if fact(facts) in table:
+            met = True
+            break
+    else:
+        met = controls.broad
+    if met:
+        verdict = _by_controls(view, facts, now, controls.about(facts))
         if verdict is not None:
             return verdict
     session_id = facts.session_id
@@ -67,16 +76,16 @@ def check(view: View, facts: Facts, now: Now, settings: Settings = DEFAULTS) -> 
             verdict = _by_commands(view, facts, now, packed)
             if verdict is not None:
                 return verdict
-    auth_time, absolute = facts.auth_time, view.absolute
-    if auth_time is not None and absolute is not None and now.wall - auth_time >= absolute.shortest:
+    auth_time = facts.auth_time
+    if auth_time is not None and now.wall - auth_time >= view.shortest_absolute:
         verdict = _by_age(view, facts, now)
         if verdict is not None:
             return verdict
     if session_id is None and settings.without_session is not WithoutSession.ADMIT:
         return _WITHOUT[settings.without_session]
-    monotonic = now.monotonic
-    stale = view.behind or monotonic - view.oldest > settings.max_view_age
-    if stale and view.stale(session_id, monotonic, settings.max_view_age):
+    if (view.behind or now.monotonic - view.oldest > settings.max_view_age) and view.stale(
+        session_id, now.monotonic, settings.max_view_age
+    ):
         return _by_posture(view, facts, settings)
     return ADMITTED
 
@@ -101,24 +110,23 @@ def _ordered(control: Control, reason: str, effective_at: Millis) -> Verdict:
 
 
 def _by_commands(view: View, facts: Facts, now: Now, packed: int) -> Verdict | None:
-    entry = view.commanded.unpack(packed)
-    shared, auth_time = entry.shared, facts.latest_auth_time
-    if shared.kind is Kind.REINSTATE:
+    shared, cutoff = view.commanded.shared(packed), packed_cutoff(packed)
+    auth_time = facts.auth_time
+    if auth_time is not None and facts.whole_second:
+        auth_time += WHOLE_SECOND
+    if shared.kind is _REINSTATE:
         # It lives; but what was authenticated before its end stays out. Who does not say when passes, as in any live session.
-        passes = auth_time is None or auth_time > entry.cutoff
+        passes = auth_time is None or auth_time > cutoff
+    elif auth_time is None or auth_time <= cutoff or not shared.reauth.allowed:
+        passes = False
     else:
         accepted = shared.reauth.acr_values
-        passes = (
-            shared.reauth.allowed
-            and auth_time is not None
-            and auth_time > entry.cutoff
-            and (not accepted or facts.acr in accepted)
-            and _believable(view, facts, now)
-        )
+        passes = (not accepted or facts.acr in accepted) and _believable(view, facts, now)
     if passes:
         return None
-    effective_at = entry.effective_at if entry.effective_at >= 0 else None
-    return Verdict(Outcome.REFUSE, shared.reason, shared.reauth, effective_at, shared.rule, commanded=True)
+    return Verdict(
+        _REFUSE, shared.reason, shared.reauth, packed_effective_at(packed), shared.rule, commanded=True
+    )
 
 
 def _believable(view: View, facts: Facts, now: Now) -> bool:

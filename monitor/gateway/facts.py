@@ -1,11 +1,15 @@
 """What a request says of its session: all that a decision is made of, besides the view."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from monitor.core.events import Principal
 from monitor.core.instants import SECOND, Millis
+
+WHOLE_SECOND: Final[Millis] = SECOND - 1
+"""From the start of a second to its end."""
 
 
 class Posture(StrEnum):
@@ -47,7 +51,7 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
         """The last instant at which the authentication may have been: what counts against an expiry."""
         if self.auth_time is None or not self.whole_second:
             return self.auth_time
-        return self.auth_time + SECOND - 1
+        return self.auth_time + WHOLE_SECOND
 
 
 class Now(msgspec.Struct, frozen=True, gc=False):

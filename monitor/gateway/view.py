@@ -47,6 +47,8 @@ class View:
         self.policy: CompiledPolicy | None = None
         """The newest; None before the first."""
         self.absolute: LongestAbsolute | None = None
+        self.shortest_absolute: Millis = NEVER
+        """No session has a shorter absolute limit: below it nothing need be looked up."""
         self.timing = Timing()
         self.positions = [-1] * partitions
         """The last offset applied, partition by partition."""
@@ -205,7 +207,7 @@ class View:
         if entry is None:
             return Change(ChangeKind.FORGOTTEN, session_id)
         kind = ChangeKind.REINSTATED if entry.shared.kind is Kind.REINSTATE else ChangeKind.ENDED
-        return Change(kind, session_id, entry.shared.reason, entry.effective_at)
+        return Change(kind, session_id, entry.shared.reason, -1 if entry.effective_at is None else entry.effective_at)
 
     def _take_control(self, record: StoredRecord, changes: list[Change] | None) -> bool:
         """Whether locks or revocations changed."""
@@ -228,8 +230,9 @@ class View:
         return True
 
     def _rule(self, policy: CompiledPolicy) -> None:
-        self.absolute, self.timing = LongestAbsolute(policy), policy.timing
-        self.policy = policy
+        # What is looked up comes before the bound that leads there.
+        self.absolute, self.timing, self.policy = LongestAbsolute(policy), policy.timing, policy
+        self.shortest_absolute = self.absolute.shortest
 
     def _look_behind(self) -> None:
         self.behind = max(self._controls_to, default=-1) > self.control
