@@ -1,6 +1,8 @@
 """What changed in a view: for those who hold something open for a session, and must let go of it."""
 
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import TypeAlias
 
 import msgspec
 
@@ -29,3 +31,7 @@ class Change(msgspec.Struct, frozen=True):
     """Empty: any session."""
     reason: str = ""
     effective_at: Millis = -1
+
+
+Listener: TypeAlias = Callable[[Sequence[Change]], None]
+"""Called with what has changed, in order, by the thread that feeds the view: it must neither raise nor wait."""

@@ -155,7 +155,8 @@ def _by_age(view: View, facts: Facts, now: Now) -> Verdict | None:
 
 
 def _by_posture(view: View, facts: Facts, settings: Settings) -> Verdict:
-    if (facts.posture or posture_of(view, facts.classification)) is Posture.STRICT:
+    # What is not loaded yet may be anything: no posture is an excuse for admitting the ended.
+    if not view.loaded or (facts.posture or posture_of(view, facts.classification)) is Posture.STRICT:
         return Verdict(Outcome.REFUSE, Refusal.VIEW_STALE.value, stale=True, retry_after=settings.retry_after)
     return ADMITTED_STALE
 

@@ -1,7 +1,6 @@
 """`MemoryView`: a view that is told, not read from Kafka. For tests, and for programs that bring a log of their own."""
 
-from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -9,14 +8,13 @@ from monitor.core.commands import Command, CommandType, Reauth
 from monitor.core.controls import Control, ControlType, Target
 from monitor.core.instants import DAY, NEVER, LogMillis, Millis
 from monitor.core.reasons import MESSAGE, Reason
-from monitor.gateway.changes import Change
+from monitor.gateway.changes import Change, Listener
+from monitor.gateway.facts import Now
 from monitor.gateway.view import View
 from monitor.policy import compile_policy, version_of
 from monitor.wire.codec import Record
 from monitor.wire.commands import encode_command, encode_watermark
 from monitor.wire.controls import encode_control
-
-Listener: TypeAlias = Callable[[Sequence[Change]], None]
 
 
 class _Stored(msgspec.Struct):
@@ -118,7 +116,7 @@ class MemoryView:
         stored = _Stored(self._ends[partition], 0, record.key, record.value)
         self._ends[partition] += 1
         changes: list[Change] = []
-        self.view.take_commands(partition, [stored], monotonic, changes)
+        self.view.take_commands(partition, [stored], Now(0, monotonic), changes)
         self._tell(changes)
 
     def _control(self, control: Control) -> None:

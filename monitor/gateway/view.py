@@ -1,7 +1,7 @@
 """The view: what a gateway knows of ended sessions, locks, cut-offs and the policy, and how old that is.
 
-Pure: records go in as they were read, with the monotonic instant up to which they are news; no I/O, no clock. One
-thread feeds it, any number may decide by it: what they see at once is replaced at once.
+Pure: records go in as they were read, with the present; no I/O, no clock. One thread feeds it, any number may decide
+by it: what they see at once is replaced at once.
 """
 
 from collections.abc import Iterable
@@ -15,6 +15,7 @@ from monitor.core.plan import Timing
 from monitor.gateway.changes import Change, ChangeKind
 from monitor.gateway.commanded import Commanded, Kind
 from monitor.gateway.controls import ControlIndex
+from monitor.gateway.facts import Now
 from monitor.gateway.orders import OrderReader
 from monitor.policy import CompiledPolicy, compile_policy
 from monitor.policy.longest import LongestAbsolute
@@ -40,8 +41,9 @@ class StoredRecord(Protocol):
 class View:
     """Merges `session-commands` and `session-control`. Records at or below a position that was applied are passed over."""
 
-    def __init__(self, partitions: int) -> None:
-        """`partitions` of session-commands."""
+    def __init__(self, partitions: int, *, loaded: bool = True) -> None:
+        """`partitions` of session-commands. Until it is loaded (`finish_loading`) nobody is admitted by it."""
+        self.loaded = loaded
         self.commanded = Commanded()
         self.controls = ControlIndex()
         self.policy: CompiledPolicy | None = None
@@ -63,6 +65,7 @@ class View:
         self.last_refused = ""
         self._orders = OrderReader(self.commanded)
         self._standing: dict[str, Control] = {}
+        self._read_before = [-1] * partitions
         self._log_times: list[LogMillis] = [-1] * partitions
         self._advanced: list[Millis] = [NO_MARK] * partitions
         self._controls_to = [-1] * partitions
@@ -81,21 +84,22 @@ class View:
     # -- what is read -----------------------------------------------------------------------------------
 
     def take_commands(
-        self, partition: int, records: Iterable[StoredRecord], at: Millis, changes: list[Change] | None = None
-    ) -> None:
+        self, partition: int, records: Iterable[StoredRecord], now: Now, changes: list[Change] | None = None, *, news: bool = True
+    ) -> None:  # fmt: skip
         """Apply records of one partition, in the order of their offsets. Never raises for what stands in them.
 
-        `at` is the monotonic instant for which a watermark among them speaks: now, where they are all there is.
-        `changes` receives what has changed, for those who hold streams open.
+        `news`: nothing stands behind them, so a watermark among them is of `now`; else it is as old as its record.
+        `changes` receives what has changed, for those who hold something open.
         """
-        position, merge, read = self.positions[partition], self.commanded.merge, self._orders.read
+        position, read_before = self.positions[partition], self._read_before[partition]
+        merge, read = self.commanded.merge, self._orders.read
         for record in records:
             if record.offset <= position:
                 continue
             position = record.offset
             key, value = record.key, record.value
             if not key or key[0] == _SPECIAL:
-                self._take_special(partition, key, value, at, changes)
+                self._take_special(partition, record, now, news, changes)
                 continue
             try:
                 session_id = key.decode()
@@ -103,7 +107,8 @@ class View:
                 self._refuse("a key of session-commands is not UTF-8")
                 continue
             if value is None:
-                if self.commanded.drop(session_id) and changes is not None:
+                # Of a log that is read again a tombstone may be older than the end that is known.
+                if position > read_before and self.commanded.drop(session_id) and changes is not None:
                     changes.append(Change(ChangeKind.FORGOTTEN, session_id))
                 continue
             order = read(value)
@@ -137,12 +142,24 @@ class View:
         self.control = max(self.control, offset)
         self._look_behind()
 
-    def start_over(self, partition: int) -> None:
-        """The log of this partition is another than it was (it got shorter): whatever is read of it counts anew.
+    def start_over(self, partition: int, offset: int = 0) -> None:
+        """The log of this partition is another than it was from `offset` on: what is read of it counts anew.
 
-        What is known stays, so that nobody is admitted meanwhile.
+        What is known stays, and no tombstone forgets it until what had been read before is passed: nobody is admitted
+        meanwhile.
         """
-        self.positions[partition] = -1
+        self._read_before[partition] = max(self._read_before[partition], self.positions[partition])
+        self.positions[partition] = min(self.positions[partition], offset - 1)
+
+    def start_controls_over(self, offset: int = 0) -> None:
+        """As `start_over`, for session-control."""
+        self.control = min(self.control, offset - 1)
+        self._look_behind()
+
+    def finish_loading(self) -> None:
+        """All that stood on the topics has been applied: from now on there are verdicts."""
+        self.loaded = True
+        self.oldest = min(self._advanced)
 
     # -- what is asked ----------------------------------------------------------------------------------
 
@@ -160,9 +177,9 @@ class View:
 
     def stale(self, session_id: str | None, monotonic: Millis, max_age: Millis) -> bool:
         """Whether too little is known of the session's present state; without a session, of any partition's."""
-        if not self.behind and monotonic - self.oldest <= max_age:
+        if self.loaded and not self.behind and monotonic - self.oldest <= max_age:
             return False
-        if session_id is None:
+        if session_id is None or not self.loaded:
             return True
         partition = self.partition_of(session_id)
         return self._controls_to[partition] > self.control or self.age(partition, monotonic) > max_age
@@ -170,16 +187,17 @@ class View:
     # -- inside -----------------------------------------------------------------------------------------
 
     def _take_special(
-        self, partition: int, key: bytes | None, value: bytes | None, at: Millis, changes: list[Change] | None
+        self, partition: int, record: StoredRecord, now: Now, news: bool, changes: list[Change] | None
     ) -> None:
-        if value is None:
+        if record.value is None:
             return
         try:
-            kind, name = read_key(key)
+            kind, name = read_key(record.key)
             if kind is KeyKind.WATERMARK and name == str(partition):
-                self._mark(partition, value, at)
+                age = 0 if news else max(0, now.wall - record.timestamp)
+                self._mark(partition, record.value, now.monotonic - age)
             elif kind is KeyKind.WARNING and changes is not None:
-                self._warn(partition, name, value, changes)
+                self._warn(partition, name, record.value, changes)
         except BadRecord as error:
             self._refuse(str(error))
 
@@ -189,7 +207,8 @@ class View:
         if mark.log_time > self._log_times[partition]:
             self._log_times[partition] = int(mark.log_time)
             self._advanced[partition] = max(self._advanced[partition], at)
-            self.oldest = min(self._advanced)
+            if self.loaded:
+                self.oldest = min(self._advanced)
         self._look_behind()
 
     def _warn(self, partition: int, session_id: str, value: bytes, changes: list[Change]) -> None:

@@ -31,6 +31,7 @@ from tests.model.gateway import decide, longest_absolute, strongest
 
 EXAMPLES = int(max(1, 200 * float(os.environ.get("PROPERTY_FACTOR", "1"))))
 MAX_AGE = 60_000
+NOW = Now(T0, 0)
 SETTINGS = Settings(max_view_age=MAX_AGE)
 TEXT = policy_text(POLICY)
 LIVE = {"posture": Posture.BEST_EFFORT}
@@ -66,7 +67,7 @@ orders = st.lists(st.integers(0, 2), max_size=18)
 
 def refused(view: View, name: str, **said: Any) -> str:
     """The reason for which a session is refused, whatever its posture."""
-    return check(view, Facts(session_id=name, **said, **LIVE), Now(T0, 0)).reason
+    return check(view, Facts(session_id=name, **said, **LIVE), NOW).reason
 
 
 def expected(history: list[Any], name: str, **said: Any) -> str:
@@ -95,7 +96,7 @@ def test_applied_up_to_x_every_command_at_or_below_x_is_in_force_whatever_comes_
     while at < len(records):
         again = data.draw(st.integers(0, at), label="read again from")
         upto = data.draw(st.integers(at + 1, len(records)), label="to")
-        view.take_commands(0, records[again:upto], 0)
+        view.take_commands(0, records[again:upto], NOW)
         at = upto
         assert view.positions == [at - 1]
         alike(view, log, at, said)
@@ -115,7 +116,7 @@ def test_restart_and_compaction_at_any_point_change_nothing(histories, order, sa
         if record.offset >= compacted or (last[record.key] == record.offset and not (buried and record.value is None))
     ]  # fmt: skip
     view = View(1)
-    view.take_commands(0, left, 0)
+    view.take_commands(0, left, NOW)
     view.read_to(0, upto - 1)
     assert view.positions == [upto - 1]
     alike(view, log, upto, said)
@@ -128,7 +129,7 @@ def test_the_order_between_partitions_does_not_matter(histories, partitions, ord
     left = {name: stored([(name, one) for one in history]) for name, history in histories.items()}
     for turn in order + [n for n in range(3) for _ in range(6)]:
         if left[SESSIONS[turn]]:
-            view.take_commands(partitions[turn], [left[SESSIONS[turn]].pop(0)], 0)
+            view.take_commands(partitions[turn], [left[SESSIONS[turn]].pop(0)], NOW)
     for name, history in histories.items():
         assert refused(view, name, **said) == expected(history, name, **said)
 
@@ -140,7 +141,7 @@ def test_between_tombstones_nothing_but_a_higher_epoch_admits_again(histories, o
     log = stream(histories, order)
     view, hopeless = View(1), {}
     for record, (name, command) in zip(stored(log), log, strict=True):
-        view.take_commands(0, [record], 0)
+        view.take_commands(0, [record], NOW)
         if command is None:
             hopeless.pop(name, None)
         elif command["type"] == "session.revoke" and refused(view, name) == "admin_revoked":
@@ -160,10 +161,10 @@ def test_decides_as_the_naive_model(ruled, history, ordered, said, now, log_time
         view.take_controls([_policy(0)])
     view.take_controls(Stored(n + 1, appended, b"", control_value(control)) for n, (appended, control) in enumerate(ordered))
     view.control_read_to(10)
-    view.take_commands(0, stored([("s-1", command) for command in history]), 0)
+    view.take_commands(0, stored([("s-1", command) for command in history]), NOW)
     if marked:
         mark = encode_watermark(0, log_time, log_time, 11 if behind else 10, log_time)
-        view.take_commands(0, [Stored(99, 0, mark.key, mark.value)], 0)
+        view.take_commands(0, [Stored(99, 0, mark.key, mark.value)], NOW)
     verdict = check(view, facts_of(said), Now(now, age), SETTINGS)
     found = ("stale" if verdict.stale else "admit") if verdict.admitted else "refuse", verdict.reason
     wanted = decide(

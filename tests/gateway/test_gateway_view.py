@@ -34,7 +34,7 @@ def command(type_: CommandType, at: int = T, **members) -> Command:
 def take(view: View, *values: bytes | None, key: bytes = b"s-1", partition: int = 0) -> list[Change]:
     changes: list[Change] = []
     at = view.positions[partition] + 1
-    view.take_commands(partition, [Stored(at + n, 0, key, value) for n, value in enumerate(values)], 0, changes)
+    view.take_commands(partition, [Stored(at + n, 0, key, value) for n, value in enumerate(values)], NOW, changes)
     return changes
 
 
@@ -153,12 +153,14 @@ def test_a_control_that_is_taken_back_or_can_not_be_read_stands_no_longer() -> N
 def test_what_is_read_again_changes_nothing_unless_the_log_starts_over() -> None:
     view = View(1)
     ended = encode_command(command(CommandType.EXPIRE), T).value
-    view.take_commands(0, [Stored(4, 0, b"s-1", None), Stored(9, 0, b"s-1", ended)], 0)
-    view.take_commands(0, [Stored(4, 0, b"s-1", None)], 0)
+    view.take_commands(0, [Stored(4, 0, b"s-1", None), Stored(9, 0, b"s-1", ended)], NOW)
+    view.take_commands(0, [Stored(4, 0, b"s-1", None)], NOW)
     assert reason(view, acr=None) == "idle_timeout"
     view.start_over(0)
-    view.take_commands(0, [Stored(0, 0, b"s-1", None)], 0)
-    assert (reason(view, acr=None), view.positions) == ("", [0])
+    view.take_commands(0, [Stored(0, 0, b"s-2", ended), Stored(4, 0, b"s-1", None)], NOW)
+    assert (reason(view, acr=None), reason(view, "s-2", acr=None), view.positions) == ("idle_timeout", "idle_timeout", [4])
+    view.take_commands(0, [Stored(10, 0, b"s-1", None)], NOW)
+    assert reason(view, acr=None) == ""
 
 
 def test_positions_pass_the_holes_that_compaction_leaves_but_never_go_back() -> None:
