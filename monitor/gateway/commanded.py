@@ -102,7 +102,7 @@ class Commanded:
         if control_id:
             # One revocation ends many: they share the text of its id, as long as one of them is there.
             self._controls[session_id] = sys.intern(control_id)
-        else:
+        elif old is not None:
             self._controls.pop(session_id, None)
         return True
 

@@ -4,7 +4,7 @@
 command says is the same in both (tested).
 """
 
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,7 @@ from monitor.wire.bad_record import BadRecord
 from monitor.wire.problem import Refusal
 from monitor.wire.times import parse_time
 
+_WARN: Final = CommandType.WARN.value
 _KINDS: Final = {
     CommandType.REINSTATE.value: Kind.REINSTATE, CommandType.EXPIRE.value: Kind.EXPIRE, CommandType.REVOKE.value: Kind.REVOKE,
 }  # fmt: skip
@@ -40,14 +41,8 @@ class _Head(msgspec.Struct, gc=False):
     epoch: int = FOREVER
 
 
-class Order(NamedTuple):
-    """What a command orders: the arguments of `Commanded.merge`."""
-
-    epoch: int
-    number: int
-    effective_at: Millis
-    cutoff: Millis
-    control_id: str
+Order: TypeAlias = tuple[int, int, Millis, Millis, str]
+"""What a command orders: epoch, number of what it shares with others, `effective_at`, cut-off, control id."""
 
 
 class OrderReader:
@@ -67,7 +62,7 @@ class OrderReader:
         try:
             said = self._decode(value)
             type_ = said.type
-            if type_ == CommandType.WARN.value:
+            if type_ == _WARN:
                 return None
             if type_ in _KINDS and said.epoch >= 0 and said.reason:
                 cutoff = said.cutoff
@@ -77,11 +72,11 @@ class OrderReader:
                 number = self._numbers.get(key)
                 if number is None:
                     number = self._share(key)
-                return Order(said.epoch, number, at, until, said.control_id)
+                return said.epoch, number, at, until, said.control_id
         except _UNREADABLE:
             pass
         self.not_understood += 1
-        return Order(self._epoch(value), self._commanded.number(_UNKNOWN), -1, -1, "")
+        return self._epoch(value), self._commanded.number(_UNKNOWN), -1, -1, ""
 
     def _share(self, key: tuple[str, str, str | None, bytes]) -> int:
         type_, reason, rule, raw = key
