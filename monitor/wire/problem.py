@@ -29,6 +29,8 @@ class Refusal(StrEnum):
     """The request names no session, and such are sent to log in here."""
     TOKEN_INVALID = "token_invalid"  # noqa: S105 - a word, no secret
     """The bearer token is expired, forged, or not for us."""
+    TOKEN_UNJUDGED = "token_unjudged"  # noqa: S105 - a word, no secret
+    """The issuer's keys can't be had: the token may be good."""
     COMMAND_UNKNOWN = "command_unknown"
     """The monitor ordered something about the session that this gateway does not understand."""
 
@@ -58,6 +60,7 @@ _ROWS: Final = {
     # RFC 6750 section 3.1: a request without credentials gets a challenge without an error.
     Refusal.LOGIN_REQUIRED: Row(401, f"{_URN}login-required", "Login Required: Please Authenticate"),
     Refusal.TOKEN_INVALID: Row(401, f"{_URN}token-invalid", "Token Invalid: Please Authenticate", "invalid_token", "The token is not valid"),
+    Refusal.TOKEN_UNJUDGED: Row(503, f"{_URN}unavailable", "Token Unverifiable: Please Retry", challenges=False),
     Refusal.COMMAND_UNKNOWN: Row(401, f"{_URN}session-revoked", MESSAGE, "invalid_token", "The session has ended"),
 }  # fmt: skip
 _DETAIL: Final = {
@@ -65,6 +68,7 @@ _DETAIL: Final = {
     Refusal.SESSION_MISSING: "The request names no session",
     Refusal.LOGIN_REQUIRED: "The request names no session",
     Refusal.TOKEN_INVALID: "The token is expired, forged, or not meant for this service",
+    Refusal.TOKEN_UNJUDGED: "The keys of the token's issuer can't be had at the moment",
     Refusal.COMMAND_UNKNOWN: "The session has ended: by an order that this gateway does not know",
 }
 _REASONS: Final = frozenset(Reason)
@@ -131,12 +135,16 @@ def detail_of(reason: str) -> str:
 def refusal(
     reason: str, reauth: Reauth, *, session_id: str | None = None, effective_at: Millis | None = None,
     reauth_url: str | None = None, resource_metadata: str | None = None, retry_after: int | None = None,
+    description: str | None = None,
 ) -> Answer:  # fmt: skip
     """The answer to a request that is refused: a session that has ended, or a `Refusal`.
 
-    `resource_metadata` is the URL of RFC 9728; `retry_after` is in seconds.
+    `resource_metadata` is the URL of RFC 9728; `retry_after` is in seconds; `description` is said in the challenge
+    instead of the row's own, where more is known.
     """
     row = row_of(reason, reauth)
+    if description is not None:
+        row = msgspec.structs.replace(row, description=description)
     problem = Problem(
         row.type, row.title, row.status, detail_of(reason), reason, session_id,
         None if effective_at is None else Instant(effective_at), reauth_url,
