@@ -3,7 +3,8 @@
 It reads both topics whole, up to their ends as they were when it asked; then the view is ready, and it follows. A
 broker that goes away is waited for, with growing pauses; the view stays, ages, and says so. What was applied is never
 applied again, and a log that is shorter than it was (an unclean election, a topic made anew) is read again from where
-it changed.
+it changed. Who was away for so long that compaction may have taken what came meanwhile reads everything anew, and
+decides by what was known until that is loaded.
 """
 
 import logging
@@ -20,8 +21,8 @@ from monitor.broker.clients import absent, consumer
 from monitor.broker.connection import Connection
 from monitor.broker.reach import require_broker
 from monitor.core.errors import AbsenceError
-from monitor.core.instants import SECOND, Millis
-from monitor.gateway.changes import Change, Listener
+from monitor.core.instants import HOUR, SECOND, Millis
+from monitor.gateway.changes import Change, ChangeKind, Listener
 from monitor.gateway.facts import Now
 from monitor.gateway.fetches import Stored, lighten
 from monitor.gateway.view import View
@@ -36,6 +37,9 @@ _AT_ONCE: Final = 10_000
 _SILENCE: Final[Millis] = 3 * SECOND
 """So long without a record, though watermarks come every second: then the broker is asked whether that is all."""
 _ASKING: Final[Millis] = 5 * SECOND
+_AWAY: Final[Millis] = HOUR // 2
+"""So long without reading, and everything is read anew. Compaction leaves the last hour alone (`Topics.session_commands`);
+of what is older it may have taken the tombstone between two lives of one id, and the second would go unseen."""
 _PAUSES: Final = (100, 200, 500, SECOND, 2 * SECOND, 5 * SECOND)
 _STOP_WAIT: Final = 10.0
 _READING: Final[dict[str, Any]] = {
@@ -77,12 +81,13 @@ class Follower:
     def __init__(self, connection: Connection, topics: Topics, *, now: Callable[[], Now] = present) -> None:
         """Nothing is read before `start`. Of `topics` only the names count: the broker says how many partitions there are."""
         self.view = View(1, loaded=False)
-        """What is known. Another object once the number of partitions is known, the same from `ready` on."""
+        """What is known. Another object each time that it was loaded: ask for it anew for each decision."""
         self.state = FollowerState.STOPPED
         self.last_error = ""
         """Why it is waiting."""
         self.loading_seconds = 0.0
         """How long the last loading took."""
+        self._fed, self._fed_at = self.view, now().monotonic
         self._connection, self._now = connection, now
         self._commands, self._control = topics.session_commands.name, TopicPartition(topics.session_control.name, 0)
         self._listeners: list[Listener] = []
@@ -159,14 +164,7 @@ class Follower:
             return
         self.loading_seconds = time.monotonic() - began
         self.state, self.last_error, self._failures = FollowerState.FOLLOWING, "", 0
-        view = self.view
-        if not view.loaded:
-            view.finish_loading()
-            self._ready.set()
-        log.info(
-            "gateway_view_current",
-            extra={"seconds": round(self.loading_seconds, 3), "sessions": len(view.commanded), "locks": len(view.locks)},
-        )
+        self._publish()
         heard = time.monotonic()
         while not self._stopping.is_set():
             if self._turn(client, catching_up=False):
@@ -174,6 +172,20 @@ class Follower:
             elif time.monotonic() - heard > _SILENCE / SECOND:
                 self._ask(client)
                 heard = time.monotonic()
+
+    def _publish(self) -> None:
+        """Decide by what has been read; whoever holds something open has to look at it again."""
+        view, before = self._fed, self.view
+        if not view.loaded:
+            view.finish_loading()
+            self.view = view
+            self._ready.set()
+            if before.loaded:
+                self._tell([Change(ChangeKind.CONTROLS)])
+        log.info(
+            "gateway_view_current",
+            extra={"seconds": round(self.loading_seconds, 3), "sessions": len(view.commanded), "locks": len(view.locks)},
+        )
 
     def _ask(self, client: KafkaConsumer) -> None:
         """Raise AbsenceError where the silence is not for want of records: kafka-python tells of no outage by itself."""
@@ -193,12 +205,10 @@ class Follower:
             if not there:
                 raise absent(self._connection, name)
         count = max(numbers) + 1
-        if count != len(self.view.positions):
-            if self.view.loaded:
-                raise AbsenceError(
-                    f"{self._commands} has {count} partitions and had {len(self.view.positions)}: restart the gateway"
-                )
-            self.view = View(count, loaded=False)
+        away = self._now().monotonic - self._fed_at
+        if count != len(self._fed.positions) or away > _AWAY:
+            log.info("gateway_view_begins", extra={"partitions": count, "away_ms": away})
+            self._fed = View(count, loaded=False)
         assigned = [TopicPartition(self._commands, number) for number in range(count)]
         client.assign([*assigned, self._control])
         ends: dict[TopicPartition, int] = client.end_offsets([*assigned, self._control])
@@ -215,7 +225,8 @@ class Follower:
     def _turn(self, client: KafkaConsumer, *, catching_up: bool) -> bool:
         """One poll, applied; whether there was anything. Controls first, so that no watermark is ahead of them for a moment."""
         fetched: dict[TopicPartition, list[Stored]] = client.poll(_POLL, max_records=_AT_ONCE)
-        now, view = self._now(), self.view
+        now, view = self._now(), self._fed
+        self._fed_at = now.monotonic
         changes: list[Change] | None = [] if view.loaded and self._listeners else None
         for one, records in sorted(fetched.items(), key=lambda item: item[0] != self._control):
             if records[0].offset <= self._applied(one):
@@ -233,17 +244,20 @@ class Follower:
             else:
                 view.read_to(one.partition, client.position(one) - 1)
         if changes:
-            for listener in self._listeners:
-                listener(changes)
+            self._tell(changes)
         return bool(fetched)
+
+    def _tell(self, changes: list[Change]) -> None:
+        for listener in self._listeners:
+            listener(changes)
 
     def _start_over(self, one: TopicPartition, offset: int) -> None:
         """The log has got shorter: what stands there from `offset` on counts, though as much had been read before."""
         log.warning("log_got_shorter", extra={"topic": one.topic, "partition": one.partition, "applied": self._applied(one), "from": offset})
         if one == self._control:
-            self.view.start_controls_over(offset)
+            self._fed.start_controls_over(offset)
         else:
-            self.view.start_over(one.partition, offset)
+            self._fed.start_over(one.partition, offset)
 
     def _applied(self, one: TopicPartition) -> int:
-        return self.view.control if one == self._control else self.view.positions[one.partition]
+        return self._fed.control if one == self._control else self._fed.positions[one.partition]

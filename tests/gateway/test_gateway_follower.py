@@ -11,7 +11,7 @@ from monitor.core.instants import MINUTE
 from monitor.gateway.changes import ChangeKind
 from monitor.gateway.follower import Follower, FollowerState, present
 from monitor.wire.topics import Topics
-from tests.gateway.worlds import following, monitor, reason, until
+from tests.gateway.worlds import Clocks, T, following, monitor, reason, until
 from tests.publish.worlds import broker_away
 
 pytestmark = pytest.mark.embedded
@@ -117,6 +117,25 @@ def test_an_outage_is_survived_and_said_and_what_is_known_stays_in_force(own_top
                     anew.end("s-2")
                 until(lambda: reason(follower, "s-2") == "idle_timeout", 40)
                 assert (reason(follower, "s-1"), follower.state) == ("idle_timeout", FollowerState.FOLLOWING)
+
+
+def test_who_was_away_for_half_an_hour_reads_everything_anew_and_decides_by_what_was_known_meanwhile(world, writer) -> None:
+    writer.end("s-1")
+    clocks, heard = Clocks(), []
+    with following(world, now=clocks) as follower:
+        before = follower.view
+        ghost = before.commanded
+        ghost.merge("forgotten meanwhile", 0, ghost.packed["s-1"] >> 110, T, T)
+        follower.subscribe(heard.extend)
+        for ahead, same in ((0, True), (29 * MINUTE, True), (61 * MINUTE, False)):
+            follower.stop()
+            assert reason(follower, "s-1") == "idle_timeout"
+            clocks.ahead = ahead
+            follower.start()
+            until(lambda: follower.state is FollowerState.FOLLOWING)
+            assert (follower.view is before, reason(follower, "forgotten meanwhile") == "idle_timeout") == (same, same)
+            assert reason(follower, "s-1") == "idle_timeout"
+        assert [change.kind for change in heard] == [ChangeKind.CONTROLS]
 
 
 def test_a_broker_that_never_was_leaves_it_waiting() -> None:

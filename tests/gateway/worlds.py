@@ -10,7 +10,7 @@ from monitor.core.commands import Command, CommandType, Reauth
 from monitor.core.controls import Control, ControlType, Target
 from monitor.core.reasons import Reason
 from monitor.gateway import Facts, Now, Posture, check
-from monitor.gateway.follower import Follower
+from monitor.gateway.follower import Follower, present
 from monitor.wire.codec import Record
 from monitor.wire.commands import encode_command, encode_watermark
 from monitor.wire.controls import encode_control
@@ -87,9 +87,19 @@ def monitor(world) -> Iterator[Monitor]:
         one.close()
 
 
+class Clocks:
+    """The system's clocks, which can be moved ahead."""
+
+    ahead = 0
+
+    def __call__(self) -> Now:
+        now = present()
+        return Now(now.wall + self.ahead, now.monotonic + self.ahead)
+
+
 @contextmanager
-def following(world, *, wait: bool = True) -> Iterator[Follower]:
-    follower = Follower(world.connection, world.topics)
+def following(world, *, wait: bool = True, now: Callable[[], Now] = present) -> Iterator[Follower]:
+    follower = Follower(world.connection, world.topics, now=now)
     follower.start()
     try:
         assert not wait or follower.wait_ready(30), follower.last_error
