@@ -230,6 +230,29 @@ def check(
     )  # fmt: skip
 
 
+@bench.command()
+def view(
+    bootstrap_servers: Bootstrap = None,
+    ended: Annotated[int, typer.Option(min=1, help="Ended sessions that a gateway has to know.")] = 1_000_000,
+    loaded_within: Annotated[float | None, typer.Option(help="Exit 1 above so many seconds.")] = None,
+    memory_within: Annotated[int | None, typer.Option(help="Exit 1 above so many bytes a session.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """From the start of a gateway until it knows every ended session, and the memory they take."""
+    from monitor.bench import view as loaded
+
+    with _place(bootstrap_servers) as (connection, directory, broker):
+        found = loaded.measure(connection, ended, directory)
+    _end(
+        "view", broker, loaded.HOW, {"ended_sessions": ended, "ended_sessions_known": found.ended},
+        {
+            "loaded_seconds": found.seconds, "cpu_seconds": found.cpu_seconds, "bytes_per_ended_session": round(found.bytes_per_session),
+        },
+        [_most("loaded_seconds", loaded_within), _most("bytes_per_ended_session", memory_within)],
+        output,
+    )  # fmt: skip
+
+
 @bench.command(name="judge")
 def judge_results(
     file: Annotated[Path, typer.Argument(help="What -o json or -o ndjson printed; several results may stand in it.")],

@@ -1,7 +1,9 @@
 """What commands have said of sessions: for each the strongest, in as little memory as Python gives it.
 
-A session takes one dict entry, its id, and one integer of at most 120 bits in which everything is packed; what many
-share (reason, rule, what re-authentication must bring) stands once, in a table. What is kept is the greatest of all
+A session takes one dict entry, its id, and one integer in which everything is packed; what many share (reason, rule,
+what re-authentication must bring) stands once, in a table. The integer holds, the lowest first, `effective_at`, the
+number of what is shared, the epoch, and how far the cut-off lies from `effective_at`: in the common case (the first
+epochs, a cut-off at the deadline) it has 60 bits, which Python keeps in 32 bytes. What is kept is the greatest of all
 commands in one total order (epoch, kind, no re-authentication before re-authentication, cut-off), so duplicates,
 repetitions and what compaction has already removed change nothing.
 """
@@ -15,16 +17,20 @@ import msgspec
 from monitor.core.commands import CommandType, Reauth, command_id
 from monitor.core.instants import Millis
 from monitor.core.reasons import Reason
+from monitor.gateway.verdict import NO_REAUTH
+from monitor.wire.problem import Refusal
 
 _INSTANT_BITS: Final = 43
-"""Up to the year 2248, one added: -1 is no instant."""
+"""Up to the year 2248, one added: 0 is no instant."""
+_SHARED_BITS: Final = 16
 _EPOCH_BITS: Final = 24
 _INSTANT: Final = (1 << _INSTANT_BITS) - 1
+_NUMBER: Final = (1 << _SHARED_BITS) - 1
 FOREVER: Final = (1 << _EPOCH_BITS) - 1
 """The epoch of a command that doesn't say its epoch in our words: no later one of any epoch lifts it."""
+_EPOCH_AT: Final = _INSTANT_BITS + _SHARED_BITS
+_APART_AT: Final = _EPOCH_AT + _EPOCH_BITS
 _REASONS: Final = frozenset(Reason)
-_TIMES: Final = 2 * _INSTANT_BITS
-_SHARED: Final = _TIMES + _EPOCH_BITS
 
 
 class Kind(IntEnum):
@@ -57,12 +63,13 @@ class Entry(msgspec.Struct, frozen=True):
 
 def packed_cutoff(packed: int) -> Millis:
     """The cut-off that a value of `Commanded.packed` says; -1: none."""
-    return (packed & _INSTANT) - 1
+    apart = packed >> _APART_AT
+    return (packed & _INSTANT) - 1 - (apart >> 1 ^ -(apart & 1))
 
 
 def packed_effective_at(packed: int) -> Millis | None:
     """The `effective_at` that a value of `Commanded.packed` says."""
-    at = packed >> _INSTANT_BITS & _INSTANT
+    at = packed & _INSTANT
     return at - 1 if at else None
 
 
@@ -73,8 +80,9 @@ class Commanded:
         """Nothing commanded yet."""
         self.packed: Final[dict[str, int]] = {}
         """For a look whether there is anything; `entry`, `shared` and the functions above read it."""
-        self._shared: list[Shared] = []
-        self._numbers: dict[Shared, int] = {}
+        # Should there ever be more kinds of commands than numbers, they are taken for the strictest of their kind.
+        self._shared = [Shared(kind, Refusal.COMMAND_UNKNOWN.value, None, NO_REAUTH) for kind in Kind]
+        self._numbers = {shared: number for number, shared in enumerate(self._shared)}
         self._controls: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -85,6 +93,8 @@ class Commanded:
         """The number of what many have in common; the same for equals."""
         number = self._numbers.get(shared)
         if number is None:
+            if len(self._shared) > _NUMBER:
+                return shared.kind.value
             number = self._numbers[shared] = len(self._shared)
             self._shared.append(shared)
         return number
@@ -93,8 +103,10 @@ class Commanded:
         self, session_id: str, epoch: int, number: int, effective_at: Millis, cutoff: Millis, control_id: str = ""
     ) -> bool:
         """Take a command; False where what is known already is as strong, and nothing changed."""
-        epoch = min(epoch, FOREVER)
-        new = ((number << _EPOCH_BITS | epoch) << _INSTANT_BITS | effective_at + 1) << _INSTANT_BITS | cutoff + 1
+        apart = effective_at - cutoff
+        new = (
+            (apart << 1 ^ apart >> 63) << _APART_AT | min(epoch, FOREVER) << _EPOCH_AT | number << _INSTANT_BITS | effective_at + 1
+        )
         old = self.packed.get(session_id)
         if old is not None and (new == old or self._rank(new) <= self._rank(old)):
             return False
@@ -113,14 +125,14 @@ class Commanded:
 
     def shared(self, packed: int) -> Shared:
         """What a value of `packed` says that many say."""
-        return self._shared[packed >> _SHARED]
+        return self._shared[packed >> _INSTANT_BITS & _NUMBER]
 
     def entry(self, session_id: str) -> Entry | None:
         """What is known of a session."""
         packed = self.packed.get(session_id)
         if packed is None:
             return None
-        return Entry(packed >> _TIMES & FOREVER, self.shared(packed), packed_effective_at(packed), packed_cutoff(packed))
+        return Entry(packed >> _EPOCH_AT & FOREVER, self.shared(packed), packed_effective_at(packed), packed_cutoff(packed))
 
     def command_id(self, session_id: str) -> str | None:
         """The id of the command that ended a session; None where none did, or it is not understood here."""
@@ -132,5 +144,5 @@ class Commanded:
         return command_id(session_id, entry.epoch, kind, reason, entry.effective_at, control_id)
 
     def _rank(self, packed: int) -> tuple[int, int, bool, int]:
-        shared = self._shared[packed >> _SHARED]
-        return packed >> _TIMES & FOREVER, shared.kind, not shared.reauth.allowed, packed & _INSTANT
+        shared = self.shared(packed)
+        return packed >> _EPOCH_AT & FOREVER, shared.kind, not shared.reauth.allowed, packed_cutoff(packed)

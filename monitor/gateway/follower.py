@@ -46,8 +46,8 @@ _READING: Final[dict[str, Any]] = {
     "auto_offset_reset": "earliest",
     # See the README: the base install has no fast CRC.
     "check_crcs": False,
-    "fetch_max_bytes": 16 << 20,
-    "max_partition_fetch_bytes": 4 << 20,
+    "fetch_max_bytes": 4 << 20,
+    "max_partition_fetch_bytes": 1 << 20,
 }
 
 

@@ -11,9 +11,7 @@ import msgspec
 from monitor.core.commands import CommandType, Reauth
 from monitor.core.instants import Millis
 from monitor.gateway.commanded import FOREVER, Commanded, Kind, Shared
-from monitor.gateway.verdict import NO_REAUTH
 from monitor.wire.bad_record import BadRecord
-from monitor.wire.problem import Refusal
 from monitor.wire.times import parse_time
 
 _WARN: Final = CommandType.WARN.value
@@ -21,7 +19,6 @@ _KINDS: Final = {
     CommandType.REINSTATE.value: Kind.REINSTATE, CommandType.EXPIRE.value: Kind.EXPIRE, CommandType.REVOKE.value: Kind.REVOKE,
 }  # fmt: skip
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadRecord)
-_UNKNOWN: Final = Shared(Kind.UNKNOWN, Refusal.COMMAND_UNKNOWN.value, None, NO_REAUTH)
 _MEMORY: Final = 4096
 
 
@@ -76,7 +73,7 @@ class OrderReader:
         except _UNREADABLE:
             pass
         self.not_understood += 1
-        return self._epoch(value), self._commanded.number(_UNKNOWN), -1, -1, ""
+        return self._epoch(value), Kind.UNKNOWN.value, -1, -1, ""
 
     def _share(self, key: tuple[str, str, str | None, bytes]) -> int:
         type_, reason, rule, raw = key

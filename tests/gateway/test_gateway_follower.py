@@ -124,8 +124,8 @@ def test_who_was_away_for_half_an_hour_reads_everything_anew_and_decides_by_what
     clocks, heard = Clocks(), []
     with following(world, now=clocks) as follower:
         before = follower.view
-        ghost = before.commanded
-        ghost.merge("forgotten meanwhile", 0, ghost.packed["s-1"] >> 110, T, T)
+        shared = before.commanded.entry("s-1").shared
+        before.commanded.merge("forgotten meanwhile", 0, before.commanded.number(shared), T, T)
         follower.subscribe(heard.extend)
         for ahead, same in ((0, True), (29 * MINUTE, True), (61 * MINUTE, False)):
             follower.stop()
