@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from kafka import TopicPartition
 
 from monitor.bench.processes import usage
 from monitor.bench.stage import PATIENCE, Stage
+from monitor.broker.clients import consumer
 from monitor.broker.connection import Connection
 from monitor.core.commands import Command, CommandType, Reauth
 from monitor.core.errors import AbsenceError
@@ -26,7 +28,8 @@ from monitor.worker.appender import KafkaAppender
 
 HOW: Final = (
     "one expiry a session on session-commands, as the worker writes it; then a process with a follower and nothing else:"
-    " from its connection until it is ready, the CPU seconds of that, and the growth of its resident memory, buffers included"
+    " from its connection until it is ready, the CPU seconds of that, and the growth of its resident memory since an empty"
+    " client, buffers included"
 )
 _CHUNK: Final = 5000
 _PENDING: Final = 60_000
@@ -69,8 +72,11 @@ def measure(connection: Connection, ended: int, directory: Path) -> Loaded:
 
 def load(spec: Spec) -> Loaded:
     """Follow until ready. Raises AbsenceError where that does not come about."""
+    connection, topics = Connection(bootstrap_servers=spec.bootstrap_servers), Topics(spec.prefix, spec.partitions)
+    with consumer(connection) as client:  # what any client takes, with or without sessions
+        client.end_offsets([TopicPartition(topics.session_commands.name, 0)])
     before = usage(os.getpid())
-    follower = Follower(Connection(bootstrap_servers=spec.bootstrap_servers), Topics(spec.prefix, spec.partitions))
+    follower = Follower(connection, topics)
     follower.start()
     try:
         if not follower.wait_ready(PATIENCE):
