@@ -14,7 +14,6 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
 
-import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
 from monitor.broker.clients import absent, consumer
@@ -25,7 +24,7 @@ from monitor.core.instants import HOUR, SECOND, Millis
 from monitor.gateway.changes import Change, ChangeKind, Listener
 from monitor.gateway.facts import Now
 from monitor.gateway.fetches import Stored, lighten
-from monitor.gateway.view import View
+from monitor.gateway.view import Positions, View
 from monitor.wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -62,14 +61,6 @@ class FollowerState(StrEnum):
     """The broker or a topic is not there: it will try again."""
 
 
-class Positions(msgspec.Struct, frozen=True):
-    """Up to where everything is in force here: what a receipt says."""
-
-    commands: dict[int, int]
-    """Partition of session-commands -> the last offset applied; -1: none."""
-    control: int
-
-
 def present() -> Now:
     """The present, by the system's clocks."""
     return Now(time.time_ns() // 1_000_000, time.monotonic_ns() // 1_000_000)
@@ -103,8 +94,7 @@ class Follower:
     @property
     def positions(self) -> Positions:
         """Up to where everything is in force."""
-        view = self.view
-        return Positions(dict(enumerate(view.positions)) if view.loaded else {}, view.control)
+        return self.view.applied
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with what changes once the view is ready, from the follower's thread."""

@@ -10,7 +10,7 @@ from monitor.core.instants import DAY, NEVER, LogMillis, Millis
 from monitor.core.reasons import MESSAGE, Reason
 from monitor.gateway.changes import Change, Listener
 from monitor.gateway.facts import Now
-from monitor.gateway.view import View
+from monitor.gateway.view import Positions, View
 from monitor.policy import compile_policy, version_of
 from monitor.wire.codec import Record
 from monitor.wire.commands import encode_command, encode_watermark
@@ -25,7 +25,7 @@ class _Stored(msgspec.Struct):
 
 
 class MemoryView:
-    """The same surface as `Follower`: `view`, `ready`, `subscribe`, `start`, `stop`; what happens is told by methods.
+    """The same surface as `Follower`: `view`, `ready`, `positions`, `subscribe` ...; what happens is told by methods.
 
     Everything goes through the records of the wire, so a test by this twin is a test of the view. Instants are in ms.
     """
@@ -45,6 +45,15 @@ class MemoryView:
 
     def stop(self) -> None:
         """Nothing to be done."""
+
+    def wait_ready(self, seconds: float) -> bool:
+        """It is."""
+        return self.ready
+
+    @property
+    def positions(self) -> Positions:
+        """Up to where everything is in force."""
+        return self.view.applied
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with what has changed, from the thread that told."""

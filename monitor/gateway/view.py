@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Protocol
 
+import msgspec
+
 from monitor.core.controls import Control, ControlType
 from monitor.core.errors import InputError
 from monitor.core.instants import NEVER, LogMillis, Millis
@@ -36,6 +38,14 @@ class StoredRecord(Protocol):
     timestamp: LogMillis
     key: bytes | None
     value: bytes | None
+
+
+class Positions(msgspec.Struct, frozen=True):
+    """Up to where everything is in force: what a receipt says."""
+
+    commands: dict[int, int]
+    """Partition of session-commands -> the last offset applied; -1: none."""
+    control: int
 
 
 class View:
@@ -128,7 +138,7 @@ class View:
             self.control = record.offset
             touched |= self._take_control(record, changes)
         if touched:
-            self.controls = ControlIndex(self._standing.values())
+            self._index()
             if changes is not None:
                 changes.append(Change(ChangeKind.CONTROLS))
         self._look_behind()
@@ -160,8 +170,18 @@ class View:
         """All that stood on the topics has been applied: from now on there are verdicts."""
         self.loaded = True
         self.oldest = min(self._advanced)
+        self._index()
 
     # -- what is asked ----------------------------------------------------------------------------------
+
+    @property
+    def applied(self) -> Positions:
+        """Up to where everything is in force here; nowhere, before it is loaded."""
+        return Positions(dict(enumerate(self.positions)), self.control) if self.loaded else Positions({}, -1)
+
+    def command_id(self, session_id: str) -> str | None:
+        """The id of the command that ended a session (`Verdict.commanded`), for receipts; None where it isn't understood."""
+        return self.commanded.command_id(session_id)
 
     def partition_of(self, session_id: str) -> int:
         """The partition that speaks of a session. Remembered; else 2 us for 16 characters."""
@@ -248,10 +268,21 @@ class View:
         self._standing[control.id] = control
         return True
 
+    def _index(self) -> None:
+        """Index what may still stand somewhere. Log time only grows: what has run out comes back with a longer lifetime alone."""
+        if self.loaded:
+            earliest, lifetime = min(self._log_times), self.timing.credential_lifetime
+            self.controls = ControlIndex(
+                control
+                for control in self._standing.values()
+                if earliest <= (control.expires if control.type is ControlType.LOCK else control.appended + lifetime)
+            )
+
     def _rule(self, policy: CompiledPolicy) -> None:
         # What is looked up comes before the bound that leads there.
         self.absolute, self.timing, self.policy = LongestAbsolute(policy), policy.timing, policy
         self.shortest_absolute = self.absolute.shortest
+        self._index()
 
     def _look_behind(self) -> None:
         self.behind = max(self._controls_to, default=-1) > self.control

@@ -168,6 +168,8 @@ def test_a_cutoff_stands_for_the_credential_lifetime(told) -> None:
     assert reason(told, **old) == "admin_revoked"
     told.watermark(T + 1, 0)
     assert reason(told, **old) == ""
+    told.lock(Target(subject="nobody"), T)  # what has run out is left out of the index now
+    assert reason(told, **old) == ""
     told.rule(POLICY.replace("credential_lifetime: 1h", "credential_lifetime: 2h"))
     assert reason(told, **old) == "admin_revoked"
 

@@ -8,6 +8,7 @@ from monitor.broker.embedded import EmbeddedBroker
 from monitor.broker.port import LOOPBACK, free_port
 from monitor.core.commands import CommandType
 from monitor.core.instants import MINUTE
+from monitor.gateway import MemoryView
 from monitor.gateway.changes import ChangeKind
 from monitor.gateway.follower import Follower, FollowerState, present
 from monitor.wire.topics import Topics
@@ -45,6 +46,11 @@ def test_before_it_is_ready_it_admits_nobody(world) -> None:
     follower = Follower(world.connection, world.topics)
     assert reason(follower, "s-1") == "view_stale"
     assert follower.positions.commands == {}
+
+
+def test_the_twin_has_the_followers_surface() -> None:
+    public = {name for name in dir(Follower(Connection(), Topics())) if not name.startswith("_")}
+    assert public - {name for name in dir(MemoryView()) if not name.startswith("_")} == {"state", "last_error", "loading_seconds"}
 
 
 def test_positions_are_those_of_the_last_records(world, writer) -> None:

@@ -11,8 +11,9 @@ from monitor.gateway import Facts, MemoryView, Now, Posture, View, check
 from monitor.gateway.changes import Change, ChangeKind
 from monitor.gateway.commanded import Commanded
 from monitor.gateway.orders import OrderReader
+from monitor.gateway.verdict import ADMITTED
 from monitor.wire.codec import encode
-from monitor.wire.commands import WARNING_PREFIX, decode_command, encode_command
+from monitor.wire.commands import WARNING_PREFIX, decode_command, encode_command, encode_watermark
 from tests.data.bad_records import bad_records
 from tests.gateway.streams import Stored
 
@@ -169,4 +170,25 @@ def test_positions_pass_the_holes_that_compaction_leaves_but_never_go_back() -> 
     view.read_to(1, 7)
     view.control_read_to(3)
     view.control_read_to(2)
-    assert (view.positions, view.control) == ([-1, 41], 3)
+    assert (view.positions, view.control, view.applied.commands) == ([-1, 41], 3, {0: -1, 1: 41})
+
+
+def test_a_view_that_is_not_loaded_admits_nobody_whatever_its_posture_and_its_watermarks() -> None:
+    view = View(1, loaded=False)
+    mark = encode_watermark(0, T, T, -1, T)
+    take(view, mark.value, key=b"~watermark/0")
+    facts = Facts(session_id="s-1", posture=Posture.BEST_EFFORT)
+    verdict = check(view, facts, NOW)
+    assert (verdict.reason, verdict.status, view.applied.commands) == ("view_stale", 503, {})
+    view.finish_loading()
+    assert check(view, facts, NOW) == ADMITTED
+
+
+def test_a_watermark_read_while_catching_up_is_as_old_as_its_record() -> None:
+    for news, age in ((True, 0), (False, 40)):
+        view, mark = View(1), encode_watermark(0, T, T, -1, T)
+        view.take_commands(0, [Stored(0, T - 40, mark.key, mark.value)], Now(T, 1000), news=news)
+        assert view.age(0, 1000) == age
+    early = View(1)
+    early.take_commands(0, [Stored(0, T + 9, mark.key, mark.value)], Now(T, 1000), news=False)
+    assert early.age(0, 1000) == 0
