@@ -23,7 +23,10 @@ POLICY: dict[str, Any] = {
         {"name": "trial", "when": {"workload": ["batch"]}, "absolute": 1000, "observe": True},
         {"name": "programs", "when": {"principal": ["service"]}, "absolute": 10_000},
     ],
-    "exceptions": [{"name": "migration", "when": {"subject": ["bob"]}, "absolute": 30_000, "until": T0}],
+    "exceptions": [
+        {"name": "migration", "when": {"subject": ["bob"]}, "absolute": 30_000, "until": T0},
+        {"name": "analysts", "when": {"roles": ["analyst"]}, "absolute": 20_000, "until": T0},
+    ],
 }  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_a_browser_is_sent_to_the_login_where_that_is_wanted_and_helps(verdict, 
     [
         ("", False), ("*/*", False), ("application/json", False), (CHROME, True), ("TEXT/HTML", True), ("text/html;q=0", False),
         ("text/html;q=0.5, application/json", False), ("application/problem+json;q=0.4,text/html;q=0.5", True), ("text/html;q=x", False),
-        (";;,,=", False), ("text/html; level=1; q=0.9", True),
+        (";;,,=", False), ("application/json, text/html", True), ("text/html; level=1; q=0.9", True),
     ],
 )  # fmt: skip
 def test_html_is_for_those_who_ask_for_it(accept, html) -> None:

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.commands import Reauth
+from monitor.core.commands import CommandType, Reauth, command_id
+from monitor.core.reasons import Reason
 from monitor.gateway.commanded import _NUMBER, FOREVER, Commanded, Entry, Kind, Shared
 from monitor.wire.times import LATEST
 
@@ -28,6 +29,26 @@ def test_the_common_case_takes_two_digits_of_python() -> None:
     assert commanded.packed["s-1"].__sizeof__() == 32
     commanded.merge("s-2", FOREVER, _NUMBER, LATEST, 0)
     assert commanded.packed["s-2"].__sizeof__() <= 48
+
+
+def test_of_commands_that_are_equally_strong_the_first_stays() -> None:
+    commanded = Commanded()
+    assert commanded.merge("s-1", 0, Kind.EXPIRE.value, 7, 5)
+    assert not commanded.merge("s-1", 0, Kind.EXPIRE.value, 9, 5)
+    assert commanded.entry("s-1").effective_at == 7
+
+
+def test_the_id_is_that_of_the_command_that_counts() -> None:
+    commanded = Commanded()
+    end = commanded.number(Shared(Kind.EXPIRE, "locked", None, Reauth(allowed=False)))
+    for drop in (False, True):
+        commanded.merge("s-1", 0, end, 5, 5, "lock-1")
+        assert commanded.command_id("s-1") == command_id("s-1", 0, CommandType.EXPIRE, Reason.LOCKED, 5, "lock-1")
+        if drop:
+            commanded.drop("s-1")
+        commanded.merge("s-1", 2, end, 5, 5)
+        assert commanded.command_id("s-1") == command_id("s-1", 2, CommandType.EXPIRE, Reason.LOCKED, 5, "")
+        commanded.drop("s-1")
 
 
 def test_an_epoch_above_all_numbers_is_the_last() -> None:

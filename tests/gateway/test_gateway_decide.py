@@ -162,6 +162,15 @@ def test_a_cutoff_may_lie_before_its_record_but_not_after_it(told) -> None:
     assert [reason(told, subject="bob", auth_time=at) for at in (T - 1, T)] == ["admin_revoked", ""]
 
 
+def test_of_several_cutoffs_each_counts_for_itself(told) -> None:
+    told.cut_off(Target(subject="alice"), T - HOUR, id_="early")
+    told.cut_off(Target(subject="alice", tenant="acme"), T, id_="late")
+    assert reason(told, subject="alice", tenant="other", auth_time=T - HOUR - 1) == "admin_revoked"
+    assert reason(told, subject="alice", tenant="other", auth_time=T - HOUR) == ""
+    verdict = check(told.view, Facts(session_id="s-1", subject="alice", tenant="acme", auth_time=0), NOW)
+    assert (verdict.control_id, verdict.effective_at) == ("late", T)
+
+
 def test_a_cutoff_stands_for_the_credential_lifetime(told) -> None:
     told.cut_off(Target(subject="alice"), T - HOUR)
     old = {"subject": "alice", "auth_time": T - HOUR - 1}
@@ -242,7 +251,7 @@ def test_only_the_sessions_own_partition_counts(told) -> None:
     other = next(name for n in range(20) if view.partition_of(name := f"x-{n}") != own)
     told.watermark(T + 1, 10)
     view._advanced[own] = view.oldest = -MINUTE
-    assert reason(told, Now(T, 11)) == "view_stale"
+    assert [reason(told, Now(T, at)) for at in (0, 1)] == ["", "view_stale"]
     assert reason(told, Now(T, 11), session_id=other) == ""
     assert reason(told, Now(T, 11), session_id=None, settings=Settings(without_session=WithoutSession.ADMIT)) == "view_stale"
 

@@ -77,6 +77,16 @@ def test_watermarks_make_it_fresh_and_controls_behind_make_it_stale(world, write
         until(lambda: not view.stale("s-1", present().monotonic, MINUTE))
 
 
+def test_a_watermark_that_stood_there_is_as_old_as_its_record(world, writer) -> None:
+    writer.watermarks()
+    clocks = Clocks()
+    clocks.ahead = 10 * MINUTE
+    with following(world, now=clocks) as follower:
+        assert follower.view.stale("s-1", clocks().monotonic, MINUTE)
+        writer.watermarks()
+        until(lambda: not follower.view.stale("s-1", clocks().monotonic, MINUTE))
+
+
 def test_changes_are_told_once_it_is_ready_and_not_before(world, writer) -> None:
     writer.end("s-1")
     heard = []

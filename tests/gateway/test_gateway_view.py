@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from monitor.core.commands import Command, CommandType, Reauth
-from monitor.core.controls import Target
+from monitor.core.controls import Control, ControlType, Target
 from monitor.core.instants import NEVER
 from monitor.core.reasons import Reason
 from monitor.gateway import Facts, MemoryView, Now, Posture, View, check
@@ -12,8 +12,8 @@ from monitor.gateway.changes import Change, ChangeKind
 from monitor.gateway.commanded import Commanded
 from monitor.gateway.orders import OrderReader
 from monitor.gateway.verdict import ADMITTED
-from monitor.wire.codec import encode
 from monitor.wire.commands import WARNING_PREFIX, decode_command, encode_command, encode_watermark
+from monitor.wire.controls import encode_control
 from tests.data.bad_records import bad_records
 from tests.gateway.streams import Stored
 
@@ -55,7 +55,9 @@ def test_an_order_says_what_the_whole_command_says(type_) -> None:
     assert commanded.command_id("s-1") == (None if type_ is CommandType.REINSTATE else made.id)
 
 
-@pytest.mark.parametrize("value", [b"", b"{", b"[]", b'{"type": 5}', b"\xff", b'{"type": "session.pause"}', b'{"type":"session.expire"}'])
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b'{"type": 5}', b"\xff", b'{"type": "session.pause"}', b'{"type":"session.expire"}',
+    b'{"type":"session.pause","epoch":-3}',
+    b'{"type":"session.expire","epoch":-3,"reason":"closed","effective_at":"2026-11-23T07:24:00.123Z","cutoff":"2026-11-23T07:24:00.123Z"}'])
 def test_an_order_that_is_not_understood_refuses_its_session_and_no_other(value) -> None:
     view = View(1)
     take(view, value)
@@ -101,12 +103,24 @@ def test_whatever_the_bytes_a_view_goes_on(value) -> None:
 
 
 def test_a_watermark_of_another_partition_is_not_this_ones() -> None:
-    told = MemoryView(2)
-    told.watermark(T, 0)
-    view = View(2)
-    take(view, encode({"type": "monitor.watermark", "partition": 1, "decided_to": "2026-11-24T00:00:00Z"}), key=b"~watermark/1")
+    view, mark = View(2), encode_watermark(1, T, T, -1, T)
+    take(view, mark.value, key=mark.key)
     assert (view.oldest, view.log_time(None)) == (-NEVER, -1)
-    assert told.view.log_time("s-1") == T
+    take(view, mark.value, key=mark.key, partition=1)
+    assert [view.age(partition, 5) > NEVER for partition in (0, 1)] == [True, False]
+
+
+def test_controls_that_are_read_again_change_nothing_unless_the_log_starts_over() -> None:
+    told = MemoryView()
+    told.lock(Target(subject="alice"), T)
+    told.unlock(T)
+    control = Control(0, T, ControlType.LOCK, "lock-1", Target(subject="alice"), "r", "b")
+    again = Stored(0, T, b"lock-1", encode_control(control, T).value)
+    told.view.take_controls([again])
+    assert reason(told.view, subject="alice") == ""
+    told.view.start_controls_over()
+    told.view.take_controls([again])
+    assert (reason(told.view, subject="alice"), told.view.control) == ("locked", 0)
 
 
 def test_warnings_are_passed_on_and_kept_nowhere() -> None:
