@@ -248,9 +248,10 @@ def test_what_is_known_is_refused_for_what_it_is_however_old_the_view(told) -> N
 def test_only_the_sessions_own_partition_counts(told) -> None:
     view = told.view
     own = view.partition_of("s-1")
-    other = next(name for n in range(20) if view.partition_of(name := f"x-{n}") != own)
+    other = next(name for n in range(20) if view.partition_of(name := f"x-{n}") not in (own, (own - 1) % 4))
     told.watermark(T + 1, 10)
-    view._advanced[own] = view.oldest = -MINUTE
+    view._advanced[own], view._advanced[own - 1] = -MINUTE, -2 * MINUTE
+    view.oldest = -2 * MINUTE
     assert [reason(told, Now(T, at)) for at in (0, 1)] == ["", "view_stale"]
     assert reason(told, Now(T, 11), session_id=other) == ""
     assert reason(told, Now(T, 11), session_id=None, settings=Settings(without_session=WithoutSession.ADMIT)) == "view_stale"

@@ -186,6 +186,12 @@ def test_the_longest_absolute_limit_is_never_shorter_than_any_completions(said, 
     assert limit >= longest.limit(completed, at).ms
 
 
+def test_that_there_are_no_roles_is_knowledge() -> None:
+    longest = LongestAbsolute(compile_policy(TEXT))
+    limits = [longest.limit(Facts(subject="alice", roles=roles), T0 - 1).ms for roles in (None, (), ("analyst",), ("admin",))]
+    assert limits == [20_000, 15_000, 20_000, 5000]
+
+
 def test_the_model_is_not_idle() -> None:
     command = {"type": "session.expire", "epoch": 1, "cutoff": 5, "reauth": {"allowed": True}, "reason": "idle_timeout"}
     weaker = command | {"epoch": 0, "type": "session.revoke"}
