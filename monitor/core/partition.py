@@ -21,7 +21,7 @@ from monitor.core.events import ActivityKind, Attributes, Event, EventType, Prin
 from monitor.core.instants import MINUTE, NEVER, SECOND, LogMillis, Millis
 from monitor.core.lifecycle import LifecycleType
 from monitor.core.plan import Limit, Policy
-from monitor.core.reasons import Reason
+from monitor.core.reasons import ORDERABLE, Reason
 from monitor.core.scribe import Scribe
 from monitor.core.session import (
     OBSERVED_ABSOLUTE,
@@ -45,11 +45,6 @@ MOST_SOURCES: Final = 256
 """Announced sources of one partition; one more takes the place of the one that has been silent longest."""
 MOST_LATE_SOURCES: Final = 32
 """Sources whose late activity on one session is told apart within a minute."""
-
-ORDERABLE: Final = frozenset(Reason) - {
-    Reason.IDLE_TIMEOUT, Reason.ABSOLUTE_TIMEOUT, Reason.CLOSED, Reason.LOCKED,
-}  # fmt: skip
-"""The reasons that a revocation may give for itself."""
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -13,8 +13,9 @@ import msgspec
 from monitor.core.commands import Reauth
 from monitor.core.controls import Control
 from monitor.core.events import Attributes
-from monitor.core.instants import MINUTE, NEVER, SECOND, Millis
-from monitor.core.reasons import Reason
+from monitor.core.instants import MINUTE, Millis
+from monitor.core.reasons import ORDERABLE, Reason
+from monitor.core.scribe import asked_by
 from monitor.gateway.commanded import Kind, packed_cutoff, packed_effective_at
 from monitor.gateway.controls import Bucket, lock_in, revocation_in
 from monitor.gateway.facts import WHOLE_SECOND, Facts, Now, Posture
@@ -45,8 +46,6 @@ class Settings(msgspec.Struct, frozen=True):
 
 DEFAULTS: Final = Settings()
 
-_ORDERABLE: Final = frozenset(Reason) - {Reason.IDLE_TIMEOUT, Reason.ABSOLUTE_TIMEOUT, Reason.CLOSED, Reason.LOCKED}
-"""The reasons that a revocation may give for itself (as the monitor reads them)."""
 _REINSTATE: Final = Kind.REINSTATE
 _REFUSE: Final = Outcome.REFUSE
 """Looking up an enum's member costs more than the rest of a look-up."""
@@ -100,7 +99,7 @@ def _by_controls(view: View, facts: Facts, now: Now, buckets: list[Bucket]) -> V
         lifetime = view.timing.credential_lifetime
         revocation = revocation_in(buckets, facts, facts.auth_time, log_time, lifetime)
         if revocation is not None:
-            reason = revocation.reason if revocation.reason in _ORDERABLE else Reason.ADMIN_REVOKED.value
+            reason = revocation.reason if revocation.reason in ORDERABLE else Reason.ADMIN_REVOKED.value
             return _ordered(revocation, reason, revocation.cutoff)
     return None
 
@@ -149,9 +148,7 @@ def _by_age(view: View, facts: Facts, now: Now) -> Verdict | None:
         ),
         now.wall,
     )  # fmt: skip
-    max_age = plan.idle.ms if plan.max_age is None else plan.max_age
-    reauth = Reauth(True, max_age // SECOND if max_age < NEVER else None, plan.acr_values)
-    return Verdict(Outcome.REFUSE, Reason.ABSOLUTE_TIMEOUT.value, reauth, auth_time + limit.ms, limit.rule)
+    return Verdict(Outcome.REFUSE, Reason.ABSOLUTE_TIMEOUT.value, asked_by(plan), auth_time + limit.ms, limit.rule)
 
 
 def _by_posture(view: View, facts: Facts, settings: Settings) -> Verdict:

@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from monitor.gateway.decide import _ORDERABLE
+from monitor.core.reasons import ORDERABLE
 from monitor.wire.problem import Refusal
 
 ROOT = Path(__file__).parents[2]
@@ -30,4 +30,4 @@ def test_every_test_and_file_that_is_named_exists() -> None:
 
 def test_every_reason_of_a_gateways_own_is_explained() -> None:
     assert [word.value for word in set(Refusal) - TOKENS if f"`{word.value}`" not in PAGE] == []
-    assert [word.value for word in _ORDERABLE if f"`{word.value}`" not in PAGE] == []
+    assert [word.value for word in ORDERABLE if f"`{word.value}`" not in PAGE] == []
