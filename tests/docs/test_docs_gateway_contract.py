@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 from monitor.core.reasons import ORDERABLE
 from monitor.wire.problem import Refusal
 
@@ -31,3 +33,12 @@ def test_every_test_and_file_that_is_named_exists() -> None:
 def test_every_reason_of_a_gateways_own_is_explained() -> None:
     assert [word.value for word in set(Refusal) - TOKENS if f"`{word.value}`" not in PAGE] == []
     assert [word.value for word in ORDERABLE if f"`{word.value}`" not in PAGE] == []
+
+
+@pytest.mark.embedded
+def test_the_python_of_the_page_runs(embedded, own_topics, capsys) -> None:
+    world = own_topics(embedded)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    code = code.replace("localhost:9092", world.bootstrap_servers).replace("Topics()", f"Topics({world.prefix!r})")
+    exec(code, {})
+    assert capsys.readouterr().out == "503 view_stale True\n"  # no monitor has ever run there: nothing may be guessed
