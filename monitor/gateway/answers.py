@@ -81,13 +81,14 @@ class Reply(msgspec.Struct, frozen=True):
 def reply_to(verdict: Verdict, asked: Asked, wording: Wording = PLAIN, *, session_id: str | None = None, description: str | None = None) -> Reply:
     """The response to a refused request. Raises InvariantError for an admitted one.
 
-    `session_id` is told back as it was; `description` goes into the challenge where more is known of a bad token.
+    `session_id` is told back as it was (what is no Unicode, as `?`); `description` goes into the challenge where more is known of a bad token.
     """
     if verdict.admitted:
         raise InvariantError("an admitted request has no refusal to be answered with")
     reauth_url = _reauth_url(wording, asked)
+    shown = None if session_id is None else session_id.encode(errors="replace").decode()
     answer = refusal(
-        verdict.reason, verdict.reauth, session_id=session_id, effective_at=verdict.effective_at, reauth_url=reauth_url,
+        verdict.reason, verdict.reauth, session_id=shown, effective_at=verdict.effective_at, reauth_url=reauth_url,
         resource_metadata=wording.resource_metadata, retry_after=verdict.retry_after, description=description,
     )  # fmt: skip
     if asked.mcp:
@@ -127,7 +128,7 @@ def _quality(parameters: list[str]) -> float:
 def _reauth_url(wording: Wording, asked: Asked) -> str | None:
     if wording.reauth_url is None:
         return None
-    return wording.reauth_url.replace(RETURN_TO, quote(asked.return_to or "", safe=""))
+    return wording.reauth_url.replace(RETURN_TO, quote(asked.return_to or "", safe="", errors="replace"))
 
 
 def _to_browser(answer: Answer, asked: Asked, wording: Wording, *, helps: bool, reauth_url: str | None) -> Reply:

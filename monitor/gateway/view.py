@@ -79,7 +79,8 @@ class View:
         self._log_times: list[LogMillis] = [-1] * partitions
         self._advanced: list[Millis] = [NO_MARK] * partitions
         self._controls_to = [-1] * partitions
-        self._partition_of = lru_cache(maxsize=4096)(lambda session_id: partition_for(session_id.encode(), partitions))
+        # A header may hold what is no Unicode: that is nobody's id, and must not end in an exception.
+        self._partition_of = lru_cache(maxsize=4096)(lambda name: partition_for(name.encode(errors="surrogatepass"), partitions))
 
     @property
     def not_understood(self) -> int:

@@ -2,6 +2,7 @@
 
 from html.parser import HTMLParser
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
@@ -79,6 +80,12 @@ def test_nothing_in_a_page_can_be_taken_for_markup(reason, url) -> None:
     plain = Page(reply_to(EXPIRED, Asked(accept=CHROME), LOGIN).body).tags
     verdict = Verdict(Outcome.REFUSE, reason + "<script>", Reauth(allowed=True), T)
     assert Page(reply_to(verdict, Asked(accept=CHROME), Wording(reauth_url=url)).body).tags == plain
+
+
+@pytest.mark.parametrize("asked", [Asked(), Asked(accept=CHROME), Asked(mcp=True)])
+def test_what_is_no_unicode_ends_in_no_exception(asked) -> None:
+    asked = msgspec.structs.replace(asked, return_to="/\udcff")
+    assert b"%3F" in reply_to(EXPIRED, asked, LOGIN, session_id="s-\udcff").body
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,11 @@ def test_who_has_not_read_the_controls_that_rule_is_stale(told) -> None:
     assert reason(told) == ""
 
 
+def test_a_session_id_that_is_no_unicode_is_decided_like_any_other(told) -> None:
+    assert reason(told, session_id="s-\udcff") == ""
+    assert reason(told, Now(T, DAY), session_id="s-\udcff") == "view_stale"
+
+
 def test_before_the_first_watermark_a_view_is_stale() -> None:
     assert reason(MemoryView(policy=POLICY)) == "view_stale"
 
