@@ -20,7 +20,7 @@ from monitor.broker.clients import absent, consumer
 from monitor.broker.connection import Connection
 from monitor.broker.reach import require_broker
 from monitor.core.errors import AbsenceError
-from monitor.core.instants import HOUR, SECOND, Millis
+from monitor.core.instants import HOUR, MINUTE, SECOND, Millis
 from monitor.gateway.changes import Change, ChangeKind, Listener
 from monitor.gateway.facts import Now
 from monitor.gateway.fetches import Stored, lighten
@@ -35,6 +35,8 @@ _AT_ONCE: Final = 4000
 """Records applied between two looks at the clock: some 20 ms of work, and 4 MB held."""
 _SILENCE: Final[Millis] = 3 * SECOND
 """So long without a record, though watermarks come every second: then the broker is asked whether that is all."""
+_CHECKED: Final[Millis] = MINUTE
+"""How often it is asked all the same: one partition may be silent among many that are not."""
 _ASKING: Final[Millis] = 5 * SECOND
 _AWAY: Final[Millis] = HOUR // 2
 """So long without reading, and everything is read anew. Compaction leaves the last hour alone (`Topics.session_commands`);
@@ -78,7 +80,9 @@ class Follower:
         """Why it is waiting."""
         self.loading_seconds = 0.0
         """How long the last loading took."""
-        self._fed, self._fed_at = self.view, now().monotonic
+        self._fed = self.view
+        self._fed_at: dict[TopicPartition, Millis] = {}
+        """When each partition was last known to have been read to its end."""
         self._connection, self._now = connection, now
         self._commands, self._control = topics.session_commands.name, TopicPartition(topics.session_control.name, 0)
         self._listeners: list[Listener] = []
@@ -155,13 +159,14 @@ class Follower:
         self.loading_seconds = time.monotonic() - began
         self.state, self.last_error, self._failures = FollowerState.FOLLOWING, "", 0
         self._publish()
-        heard = time.monotonic()
+        heard = asked = self._now().monotonic
         while not self._stopping.is_set():
-            if self._turn(client, catching_up=False):
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _SILENCE / SECOND:
+            moved = self._turn(client, catching_up=False)
+            now = self._now().monotonic
+            heard = now if moved else heard
+            if now - heard > _SILENCE or now - asked > _CHECKED:
                 self._ask(client)
-                heard = time.monotonic()
+                heard = asked = now
 
     def _publish(self) -> None:
         """Decide by what has been read; whoever holds something open has to look at it again."""
@@ -178,14 +183,21 @@ class Follower:
         )
 
     def _ask(self, client: KafkaConsumer) -> None:
-        """Raise AbsenceError where the silence is not for want of records: kafka-python tells of no outage by itself."""
+        """Raise AbsenceError where a silence is not for want of records: kafka-python tells of no outage by itself."""
         require_broker(self._connection)
         ends = client.end_offsets(list(client.assignment()), timeout_ms=_ASKING)
-        apart = sorted(f"{one.topic}/{one.partition}" for one, end in ends.items() if end != self._applied(one) + 1)
-        # A record may have come between the last poll and the answer: what is still to be had is no fault.
-        if apart and not self._turn(client, catching_up=False):
+        before = {one: self._applied(one) + 1 for one in ends}
+        self._turn(client, catching_up=False)  # what is still to be had is no fault
+        now = self._now().monotonic
+        wrong = []
+        for one, end in ends.items():
+            if before[one] > end or before[one] == self._applied(one) + 1 < end:
+                wrong.append(f"{one.topic}/{one.partition}")
+            elif self._applied(one) + 1 >= end:
+                self._fed_at[one] = now
+        if wrong:
             raise AbsenceError(
-                f"{self._connection.bootstrap_servers}: {', '.join(apart)} end elsewhere than was read, and nothing more comes"
+                f"{self._connection.bootstrap_servers}: {', '.join(sorted(wrong))} end elsewhere than was read, and nothing more comes"
             )
 
     def _assign(self, client: KafkaConsumer) -> dict[TopicPartition, int]:
@@ -195,12 +207,15 @@ class Follower:
             if not there:
                 raise absent(self._connection, name)
         count = max(numbers) + 1
-        away = self._now().monotonic - self._fed_at
+        now = self._now().monotonic
+        away = now - min(self._fed_at.values(), default=now)
         if count != len(self._fed.positions) or away > _AWAY:
             log.info("gateway_view_begins", extra={"partitions": count, "away_ms": away})
             self._fed = View(count, loaded=False)
         assigned = [TopicPartition(self._commands, number) for number in range(count)]
         client.assign([*assigned, self._control])
+        if not self._fed.loaded:
+            self._fed_at = dict.fromkeys([*assigned, self._control], now)
         ends: dict[TopicPartition, int] = client.end_offsets([*assigned, self._control])
         for one, end in ends.items():
             at = self._applied(one) + 1
@@ -216,9 +231,11 @@ class Follower:
         """One poll, applied; whether there was anything. Controls first, so that no watermark is ahead of them for a moment."""
         fetched: dict[TopicPartition, list[Stored]] = client.poll(_POLL, max_records=_AT_ONCE)
         now, view = self._now(), self._fed
-        self._fed_at = now.monotonic
         changes: list[Change] | None = [] if view.loaded and self._listeners else None
         for one, records in sorted(fetched.items(), key=lambda item: item[0] != self._control):
+            if now.monotonic - self._fed_at[one] > _AWAY and view.loaded:
+                raise AbsenceError(f"{one.topic}/{one.partition} was out of reach for too long: everything is read anew")
+            self._fed_at[one] = now.monotonic
             if records[0].offset <= self._applied(one):
                 self._start_over(one, records[0].offset)
             if one == self._control:

@@ -1,6 +1,7 @@
 """A view kept up from the embedded broker."""
 
 import pytest
+from kafka import TopicPartition
 
 from monitor.broker.administration import apply_topics
 from monitor.broker.connection import Connection
@@ -152,6 +153,32 @@ def test_who_was_away_for_half_an_hour_reads_everything_anew_and_decides_by_what
             assert (follower.view is before, reason(follower, "forgotten meanwhile") == "idle_timeout") == (same, same)
             assert reason(follower, "s-1") == "idle_timeout"
         assert [change.kind for change in heard] == [ChangeKind.CONTROLS]
+
+
+def test_a_partition_that_was_out_of_reach_for_too_long_is_reason_to_read_everything_anew(world, writer) -> None:
+    writer.end("s-1", "s-2")
+    with following(world) as follower:
+        before = follower.view
+        own = TopicPartition(world.topics.session_commands.name, before.partition_of("s-2"))
+        follower._fed_at[own] -= 31 * MINUTE
+        writer.end("s-1", epoch=1, type_=CommandType.REINSTATE)
+        until(lambda: reason(follower, "s-1") == "")
+        assert follower.view is before
+        writer.end("s-2", epoch=1, type_=CommandType.REINSTATE)
+        until(lambda: reason(follower, "s-2") == "")
+        assert follower.view is not before
+
+
+def test_a_long_silence_of_the_monitor_is_none(world, writer, monkeypatch) -> None:
+    monkeypatch.setattr("monitor.gateway.follower._SILENCE", 50)
+    with following(world) as follower:
+        before, since = follower.view, present().monotonic
+        for one in follower._fed_at:
+            follower._fed_at[one] -= 31 * MINUTE
+        until(lambda: min(follower._fed_at.values()) >= since)
+        writer.end("s-1")
+        until(lambda: reason(follower, "s-1") == "idle_timeout")
+        assert follower.view is before
 
 
 def test_a_broker_that_never_was_leaves_it_waiting() -> None:
