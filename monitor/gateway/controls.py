@@ -26,6 +26,10 @@ class Bucket(msgspec.Struct, frozen=True):
     latest: Millis = -1
     """The latest cut-off of all of them: who authenticated after it is met by none."""
 
+    def concerns(self, auth_time: Millis | None) -> bool:
+        """Whether one of them may meet somebody who authenticated then."""
+        return bool(self.locks) or (auth_time is not None and auth_time < self.latest)
+
 
 class ControlIndex:
     """What stands, indexed. Immutable: a change makes a new one, in O(controls)."""
@@ -46,6 +50,20 @@ class ControlIndex:
         """For each member in use but the role: how to get at the fact, and the buckets by its value."""
         self.broad: Final = bool(self._roles or self._everyone)
         """Some control stands under a role, or means everybody."""
+
+    def may_meet(self, facts: Facts) -> bool:
+        """Whether a closer look is worth it: a revocation of everybody costs those who came after it one comparison."""
+        auth_time = facts.auth_time
+        for fact, table in self.tables:
+            bucket = table.get(fact(facts))
+            if bucket is not None and bucket.concerns(auth_time):
+                return True
+        if self._roles and facts.roles:
+            for role in facts.roles:
+                bucket = self._roles.get(role)
+                if bucket is not None and bucket.concerns(auth_time):
+                    return True
+        return any(bucket.concerns(auth_time) for bucket in self._everyone)
 
     def about(self, facts: Facts) -> list[Bucket]:
         """The buckets in which there may be a control that meets these facts. Costs a look-up a member in use."""

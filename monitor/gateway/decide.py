@@ -64,7 +64,7 @@ def check(view: View, facts: Facts, now: Now, settings: Settings = DEFAULTS) -> 
             break
     else:
         met = controls.broad
-    if met:
+    if met and controls.may_meet(facts):
         verdict = _by_controls(view, facts, now, controls.about(facts))
         if verdict is not None:
             return verdict

@@ -19,7 +19,7 @@ def bench(kafka, *arguments: str, code: int = 0) -> dict[str, Any]:
     assert done.returncode == code, done.stderr
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     try:
-        names = ("bench-", "stock-", "memory-", "latency-", "recovery-", "revoke-", "failover-")
+        names = ("bench-", "stock-", "memory-", "latency-", "recovery-", "revoke-", "failover-", "view-")
         assert not [topic for topic in admin.list_topics() if topic.startswith(names)]
     finally:
         admin.close()
@@ -73,6 +73,13 @@ def test_failover_takes_the_session_timeout_and_some(kafka) -> None:
     # A member's last heartbeat may be up to two seconds old when it dies.
     assert 3 < figures["seconds_until_at_work"] < 60
     assert figures["seconds_past_session_timeout"] == pytest.approx(figures["seconds_until_at_work"] - 6, abs=0.02)
+
+
+def test_view_knows_every_ended_session(kafka) -> None:
+    said = bench(kafka, "view", "--ended", "3000", "--loaded-within", "0.000001", code=1)
+    assert said["conditions"]["ended_sessions_known"] == 3000
+    assert 0 < said["figures"]["loaded_seconds"] < 60
+    assert said["figures"]["bytes_per_ended_session"] > 0
 
 
 def test_a_small_run_is_judged_to_meet_no_bar(kafka, tmp_path) -> None:
