@@ -44,7 +44,7 @@ def test_every_room_says_what_it_is_for():
 
 
 @pytest.mark.parametrize(
-    "module", [f"monitor.{room}" for room in sorted(ROOMS)] + ["monitor.cli.program", "monitor.worker.main"]
+    "module", [f"monitor.{room}" for room in sorted(ROOMS)] + ["monitor.cli.program", "monitor.worker.main", "monitor.gateway.follower"]
 )
 def test_a_room_can_be_imported_on_the_base_install(module):
     done = python(f"""

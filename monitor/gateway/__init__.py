@@ -1,0 +1,9 @@
+"""Gateways: the view of what has ended, and the decision about a request."""
+
+from monitor.gateway.decide import Settings, WithoutSession, check
+from monitor.gateway.facts import Facts, Now, Posture
+from monitor.gateway.memory import MemoryView
+from monitor.gateway.verdict import Outcome, Verdict
+from monitor.gateway.view import View
+
+__all__ = ["Facts", "MemoryView", "Now", "Outcome", "Posture", "Settings", "Verdict", "View", "WithoutSession", "check"]
