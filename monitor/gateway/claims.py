@@ -61,7 +61,7 @@ class ClaimRules(msgspec.Struct, frozen=True):
             )
 
 
-class Claims(msgspec.Struct, frozen=True):
+class Claims(msgspec.Struct, frozen=True, gc=False):
     """A verified token, as far as gateways need it."""
 
     subject: str
