@@ -70,12 +70,21 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
     """`exp`, without the leeway."""
     session_ids: Mapping[str, str] = {}
     """By the name in `ClaimRules.session_ids`; those that the token has."""
-    auth_time: int | float | None = None
-    """Seconds, as in the token: a whole number stands for its whole second (DESIGN section 7)."""
+    auth_time: Millis | None = None
+    """Of a whole second, its first millisecond."""
+    whole_second: bool = False
+    """`auth_time` was told in whole seconds: it may lie anywhere in its second (DESIGN section 7)."""
     acr: str | None = None
-    roles: tuple[str, ...] = ()
-    """Sorted, without duplicates."""
+    roles: tuple[str, ...] | None = None
+    """Sorted, without duplicates; `()`: there are none; None: not known, as no claim is configured for them."""
     tenant: str | None = None
+
+    @property
+    def auth_seconds(self) -> int | float | None:
+        """`auth_time` as an access event carries it: as it stood in the token, to the millisecond."""
+        if self.auth_time is None:
+            return None
+        return self.auth_time // SECOND if self.whole_second else self.auth_time / SECOND
 
 
 def parse_service_rule(text: str) -> ServiceRule:
@@ -103,14 +112,16 @@ def read_claims(payload: bytes, rules: ClaimRules, now: EventMillis) -> Claims:
     if not any(one in meant_for for one in rules.audiences):
         raise BadToken(TokenFault.AUDIENCE)
     expires = _expires(said, rules, now)
+    auth_time = _auth_time(said, rules, now)
     return Claims(
         subject=_required(said, rules.subject),
         principal=Principal.SERVICE if _is_service(said, rules.service) else Principal.USER,
         expires=expires,
         session_ids={name: value for name in rules.session_ids if (value := _text(said, name)) is not None},
-        auth_time=_auth_time(said, rules, now),
+        auth_time=auth_time,
+        whole_second=auth_time is not None and float(said["auth_time"]).is_integer(),
         acr=_text(said, "acr"),
-        roles=_roles(said, rules.roles) if rules.roles else (),
+        roles=_roles(said, rules.roles) if rules.roles else None,
         tenant=_text(said, rules.tenant) if rules.tenant else None,
     )
 
@@ -135,15 +146,12 @@ def _expires(said: dict[str, Any], rules: ClaimRules, now: EventMillis) -> Milli
     return expires
 
 
-def _auth_time(said: dict[str, Any], rules: ClaimRules, now: EventMillis) -> int | float | None:
+def _auth_time(said: dict[str, Any], rules: ClaimRules, now: EventMillis) -> Millis | None:
     since = _instant(said, "auth_time")
-    if since is None:
-        return None
     # A future one would count as a re-authentication after every cut-off until then.
-    if since > now + rules.leeway:
+    if since is not None and since > now + rules.leeway:
         raise BadToken(TokenFault.AUTH_TIME)
-    number: int | float = said["auth_time"]
-    return number
+    return since
 
 
 def _instant(said: dict[str, Any], name: str) -> Millis | None:

@@ -13,6 +13,8 @@ from monitor.core.errors import InputError
 class TokenFault(StrEnum):
     """A closed list, so that it can label a metric."""
 
+    MISSING = "missing"
+    WRONG = "wrong"
     MALFORMED = "malformed"
     OVERSIZED = "oversized"
     ALGORITHM = "algorithm"
@@ -40,6 +42,9 @@ _INVALID: Final = "invalid_token"
 
 FAULTS: Final[Mapping[TokenFault, FaultAnswer]] = MappingProxyType(
     {
+        # RFC 6750 section 3.1: without a token there is no error code.
+        TokenFault.MISSING: FaultAnswer(401, None, "A bearer token is needed"),
+        TokenFault.WRONG: FaultAnswer(401, _INVALID, "The token is not one that this API knows"),
         TokenFault.MALFORMED: FaultAnswer(401, _INVALID, "The access token is malformed"),
         TokenFault.OVERSIZED: FaultAnswer(401, _INVALID, "The access token is too large"),
         TokenFault.ALGORITHM: FaultAnswer(401, _INVALID, "The access token's algorithm is not allowed"),
@@ -73,7 +78,7 @@ class TokenRefused(msgspec.Struct, frozen=True):
 
     @property
     def error(self) -> str | None:
-        """RFC 6750's code; None where the client has done nothing wrong."""
+        """RFC 6750's code; None where no token was shown, or none could be judged."""
         return FAULTS[self.fault].error
 
     @property

@@ -104,7 +104,26 @@ def test_without_leeway_every_millisecond_counts():
 
 def test_what_is_not_said_is_not_known():
     bare = {name: said()[name] for name in ("iss", "aud", "sub", "exp")}
-    assert read(bare) == Claims("alice@example.com", Principal.SERVICE, (SECOND + 300) * 1000)
+    known = Claims("alice@example.com", Principal.SERVICE, (SECOND + 300) * 1000, roles=())
+    assert read(bare) == known
+    assert read(bare, rules(roles=None)) == msgspec.structs.replace(known, roles=None)
+
+
+@pytest.mark.parametrize(
+    ("said_", "millis", "whole"),
+    [
+        (SECOND - 7, NOW - 7000, True),
+        (SECOND - 7.0, NOW - 7000, True),
+        (SECOND - 6.5, NOW - 6500, False),
+        (SECOND - 6.999, NOW - 6999, False),
+        (None, None, False),
+    ],
+)
+def test_a_whole_second_is_told_from_an_exact_instant_and_published_as_it_was(said_, millis, whole):
+    found = read(said(auth_time=said_))
+    assert (found.auth_time, found.whole_second) == (millis, whole)
+    assert found.auth_seconds == said_
+    assert isinstance(found.auth_seconds, int) is whole
 
 
 @pytest.mark.parametrize(
@@ -188,3 +207,4 @@ def test_any_claims_are_read_or_refused(changes):
             continue
         assert found.subject
         assert all(isinstance(role, str) for role in found.roles)
+        assert found.auth_time is None or found.auth_time <= NOW + LEEWAY

@@ -59,7 +59,7 @@ async def test_its_tokens_are_taken(oidc):
         found = await tokens.verify(oidc.token(**said), now())
         assert found == Claims(
             subject="alice@example.com", principal=Principal.USER, expires=said["exp"] * 1000,
-            session_ids={"sid": "s-81f2"}, auth_time=said["auth_time"], acr="aal2", roles=("analyst",),
+            session_ids={"sid": "s-81f2"}, auth_time=said["auth_time"] * 1000, whole_second=True, acr="aal2", roles=("analyst",),
         )  # fmt: skip
         service = await tokens.verify(oidc.token(**good(oidc, sid=None, auth_time=None)), now())
         assert service.principal is Principal.SERVICE
