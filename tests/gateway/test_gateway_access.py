@@ -43,8 +43,9 @@ async def test_a_client_reads_its_own_session_and_publishes_nothing(token):
         assert not caller.may_read(other)
 
 
-async def test_a_client_without_a_session_reads_none():
-    caller = await access().caller(bearer(signed(said(sid=None))), NOW)
+@pytest.mark.parametrize("sid", [None, ""])
+async def test_a_client_without_a_session_reads_none(sid):
+    caller = await access().caller(bearer(signed(said(sid=sid))), NOW)
     assert isinstance(caller, Caller)
     assert not caller.may_read("")
     assert not caller.may_read("s-81f2")

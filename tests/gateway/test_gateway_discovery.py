@@ -64,8 +64,15 @@ async def test_the_keys_are_where_the_configuration_says():
 
 
 async def test_an_issuer_with_a_slash_at_its_end_is_asked_without_it():
-    fetch = served({"issuer": ISSUER + "/", "jwks_uri": "https://keys.example.com"})
-    assert await fetch_keys(ISSUER + "/", fetch)
+    asked = []
+    answer = served({"issuer": ISSUER + "/", "jwks_uri": "https://keys.example.com"})
+
+    async def fetch(url):
+        asked.append(url)
+        return await answer(url)
+
+    await fetch_keys(ISSUER + "/", fetch)
+    assert asked == [f"{ISSUER}/.well-known/openid-configuration", "https://keys.example.com"]
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,7 @@ async def test_without_any_request_keys_are_fetched_each_lifetime():
     await until(lambda: issuer.asked >= 5)
     await keys.stop()
     await keys.stop()
+    assert [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
     tokens = TokenVerifier(RULES, keys)
     assert isinstance(tokens.check(signed(key=rsa("two")), NOW), Claims)
     assert fault(tokens.check(signed(key=rsa("one")), NOW)) is TokenFault.UNKNOWN_KEY

@@ -112,6 +112,9 @@ def test_an_algorithm_of_another_kind_of_key_does_not_reach_the_key():
         ({"typ": "at+jwt"}, None),
         ({"typ": "application/AT+JWT"}, None),
         ({"x5t": "abc", "own": {"a": 1}}, None),
+        ({"x5c": ["M" * 4000]}, None),
+        ({"crit": ["own"], "own": 1}, TokenFault.MALFORMED),
+        ({"crit": []}, TokenFault.MALFORMED),
         ({"typ": "logout+jwt"}, TokenFault.TYPE),
         ({"typ": "secevent+jwt"}, TokenFault.TYPE),
         ({"typ": "dpop+jwt"}, TokenFault.TYPE),
@@ -260,6 +263,7 @@ async def test_no_part_of_a_token_stands_in_a_log_a_refusal_or_the_verifier(capl
         signed(said(aud=secret)), signed(said(iss=secret)), signed(said(acr=[secret])), signed(said(exp=secret)),
         signed(said(sub=secret * 500)), signed(typ=secret), signed(said(auth_time=SECOND + 99_999, sid=secret)),
         unsigned({"alg": secret}), unsigned({"alg": "RS256", secret: secret}), f"{secret}.{secret}.{secret}", secret,
+        f"{secret}.ä.{secret}", secret * 2000,
     ]  # fmt: skip
     tokens = verifier()
     good = signed(said(jti=secret))
