@@ -20,6 +20,7 @@ from monitor.core.errors import AbsenceError
 
 VERSION = "8.2.3"
 """The last one for Node.js 20."""
+OLDEST_NODE = (20, 19)
 FETCH_SECONDS = 110
 START_SECONDS = 30.0
 
@@ -56,10 +57,18 @@ def _fetch(directory: Path) -> None:
 
 
 def node() -> str:
-    """The path of Node.js. Raises AbsenceError where there is none."""
+    """The path of Node.js. Raises AbsenceError where there is none that is new enough."""
     found = shutil.which("node")
     if found is None:
         raise AbsenceError("Node.js is not installed")
+    said = subprocess.run(
+        [found, "--version"], capture_output=True, text=True, check=False, timeout=30
+    ).stdout
+    numbers = tuple(int(part) for part in said.strip().removeprefix("v").split(".")[:2] if part.isdecimal())
+    if numbers < OLDEST_NODE:
+        raise AbsenceError(
+            f"Node.js {'.'.join(map(str, OLDEST_NODE))} or newer is needed, this is {said.strip()}"
+        )
     return found
 
 
