@@ -10,7 +10,7 @@ from monitor.core.errors import AbsenceError, InputError, MissingExtraError
 from monitor.gateway.refusals import BadToken, TokenFault
 
 try:
-    from joserfc.errors import JoseError
+    from joserfc.errors import JoseError, UnsupportedAlgorithmError
     from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
     from joserfc.jws import CompactSignature, JWSRegistry, deserialize_compact
 except ModuleNotFoundError as error:
@@ -36,16 +36,25 @@ class _Set(msgspec.Struct):
 
 
 class _Registry(JWSRegistry):
-    """joserfc's, with longer headers (certificates stand in some), and without a warning at each token with EdDSA."""
+    """joserfc's, for one algorithm; with longer headers, as certificates stand in some."""
 
     max_header_length = 8192
 
+    def __init__(self, alg: str) -> None:
+        super().__init__(strict_check_header=False)
+        self.alg = self.algorithms[alg]
+
     def get_alg(self, name: str) -> Any:
-        """The algorithm; `PublicKeys` has seen to it that it is an allowed one."""
-        return self.algorithms[name]
+        """That one, without the warning that joserfc has for each token with EdDSA.
+
+        joserfc reads the header once more, and might read another algorithm in it than was read before: `none`, in the end.
+        """
+        if name != self.alg.name:
+            raise UnsupportedAlgorithmError
+        return self.alg
 
 
-_REGISTRY: Final = _Registry(strict_check_header=False)
+_REGISTRIES: Final = {alg: _Registry(alg) for alg in ALGORITHMS}
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -82,29 +91,26 @@ class PublicKeys:
         is tried; that none has signed it then means that the key is not known (yet).
         """
         known = False
-        for key in self._candidates(alg, kid):
+        registry = _REGISTRIES[alg]
+        for key in self._candidates(registry, kid):
             known = True
             try:
-                return self._verified(token, key)
+                signed: CompactSignature = deserialize_compact(token, key, registry=registry)
             except (JoseError, ValueError, TypeError):
                 continue
+            return signed.payload
         if known and kid is not None:
             raise BadToken(TokenFault.SIGNATURE)
         raise BadToken(TokenFault.UNKNOWN_KEY)
 
-    def _candidates(self, alg: str, kid: str | None) -> Iterator[Key]:
-        algorithm = _REGISTRY.algorithms[alg]
+    def _candidates(self, registry: _Registry, kid: str | None) -> Iterator[Key]:
         for entry, key in self._entries.items():
-            if (kid is None or entry.kid == kid) and entry.alg in (None, alg):
+            if (kid is None or entry.kid == kid) and entry.alg in (None, registry.alg.name):
                 try:
-                    algorithm.check_key(key)
+                    registry.alg.check_key(key)
                 except JoseError:
                     continue
                 yield key
-
-    def _verified(self, token: str, key: Key) -> bytes:
-        signed: CompactSignature = deserialize_compact(token, key, registry=_REGISTRY)
-        return signed.payload
 
 
 def check_algorithms(names: tuple[str, ...]) -> tuple[str, ...]:

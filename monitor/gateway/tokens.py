@@ -91,7 +91,7 @@ class TokenVerifier:
         return found
 
     def check(self, token: str, now: EventMillis) -> Claims | TokenRefused:
-        """The claims, by the keys at hand. Remembered: 3 us for a token of 1 KiB; else some 100 us."""
+        """The claims, by the keys at hand. Remembered: 2 us for a token of 1 KiB; else 60 to 180 us."""
         # Before anything is computed over it.
         if len(token) > LARGEST:
             return TokenRefused(

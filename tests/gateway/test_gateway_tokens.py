@@ -11,7 +11,7 @@ from monitor.core.errors import InputError
 from monitor.core.events import Principal
 from monitor.gateway.claims import Claims
 from monitor.gateway.jwks import ALGORITHMS, parse_jwks
-from monitor.gateway.refusals import FAULTS, TokenFault, TokenRefused
+from monitor.gateway.refusals import FAULTS, BadToken, TokenFault, TokenRefused
 from monitor.gateway.tokens import LARGEST, TokenVerifier
 from tests.gateway.signing import (
     NOW,
@@ -61,6 +61,22 @@ def test_every_allowed_algorithm_is_verified(alg):
 @pytest.mark.parametrize("kid", ["rsa", None])
 def test_an_unsigned_token_is_refused(alg, kid):
     assert fault(verifier().check(unsigned({"alg": alg, "kid": kid}), NOW)) is TokenFault.ALGORITHM
+
+
+@pytest.mark.parametrize(
+    "header", [b'{"alg":"RS256","kid":"rsa","alg":"none"}', b'{"alg":"none","kid":"rsa","alg":"RS256"}']
+)
+def test_a_header_with_two_algorithms_is_refused_whichever_counts(header):
+    assert isinstance(verifier().check(unsigned(header), NOW), TokenRefused)
+
+
+def test_the_algorithm_that_was_read_is_the_one_that_verifies():
+    keys = parse_jwks(jwks(rsa()))
+    assert keys.payload(signed(), "RS256", "rsa")
+    for token in (unsigned({"alg": "none", "kid": "rsa"}), signed(alg="RS512"), signed(alg="PS256")):
+        with pytest.raises(BadToken) as refused:
+            keys.payload(token, "RS256", "rsa")
+        assert refused.value.refused.fault is TokenFault.SIGNATURE
 
 
 @pytest.mark.parametrize("alg", ["HS256", "HS384", "HS512"])
