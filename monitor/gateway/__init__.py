@@ -1,4 +1,4 @@
-"""Gateways: the view of what has ended, and the decision about a request."""
+"""Gateways: who is asking, the view of what has ended, the decision about a request, and what a refused client is told."""
 
 from monitor.gateway.decide import Settings, WithoutSession, check
 from monitor.gateway.facts import Facts, Now, Posture

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONTRACTS = {one["name"]: one for one in SETTINGS["tool"]["importlinter"]["contracts"]}
 ROOMS = {path.parent.name for path in (ROOT / "monitor").glob("*/__init__.py")}
-OPTIONAL = ("faust", "mode", "aiokafka", "aiohttp", "uvloop", "noida_db", "jinja2")
+OPTIONAL = ("faust", "mode", "aiokafka", "aiohttp", "uvloop", "noida_db", "jinja2", "joserfc", "cryptography", "uvicorn")
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
