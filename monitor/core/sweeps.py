@@ -29,6 +29,7 @@ from monitor.core.session import (
 )
 from monitor.core.timers import RANK_BITS
 
+
 class Passed(msgspec.Struct, frozen=True, gc=False):
     """A record that was advanced to while a sweep was not over."""
 
