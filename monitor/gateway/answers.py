@@ -78,10 +78,14 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def reply_to(verdict: Verdict, asked: Asked, wording: Wording = PLAIN, *, session_id: str | None = None, description: str | None = None) -> Reply:
+def reply_to(
+    verdict: Verdict, asked: Asked, wording: Wording = PLAIN, *, session_id: str | None = None, description: str | None = None,
+    detail: str | None = None,
+) -> Reply:  # fmt: skip
     """The response to a refused request. Raises InvariantError for an admitted one.
 
-    `session_id` is told back as it was (what is no Unicode, as `?`); `description` goes into the challenge where more is known of a bad token.
+    `session_id` is told back as it was (what is no Unicode, as `?`); `description` goes into the challenge where more is known of a bad token,
+    `detail` into the problem.
     """
     if verdict.admitted:
         raise InvariantError("an admitted request has no refusal to be answered with")
@@ -90,6 +94,7 @@ def reply_to(verdict: Verdict, asked: Asked, wording: Wording = PLAIN, *, sessio
     answer = refusal(
         verdict.reason, verdict.reauth, session_id=shown, effective_at=verdict.effective_at, reauth_url=reauth_url,
         resource_metadata=wording.resource_metadata, retry_after=verdict.retry_after, description=description,
+        detail=detail,
     )  # fmt: skip
     if asked.mcp:
         return _to_mcp(answer, final=asked.mcp_session and answer.status == 401 and not verdict.reauth.allowed)

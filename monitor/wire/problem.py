@@ -27,6 +27,8 @@ class Refusal(StrEnum):
     """The request names no session, and such are refused here."""
     LOGIN_REQUIRED = "login_required"
     """The request names no session, and such are sent to log in here."""
+    REQUEST_UNUSABLE = "request_unusable"
+    """The request names its session in a way that can't be used, or can't be read."""
     TOKEN_INVALID = "token_invalid"  # noqa: S105 - a word, no secret
     """The bearer token is expired, forged, or not for us."""
     TOKEN_UNJUDGED = "token_unjudged"  # noqa: S105 - a word, no secret
@@ -57,6 +59,7 @@ _ROWS: Final = {
     Challenge.FORBIDDEN: Row(403, f"{_URN}locked", MESSAGE, challenges=False),
     Refusal.VIEW_STALE: Row(503, f"{_URN}unavailable", "Session State Unavailable: Please Retry", challenges=False),
     Refusal.SESSION_MISSING: Row(400, f"{_URN}session-missing", "Session Missing", challenges=False),
+    Refusal.REQUEST_UNUSABLE: Row(400, f"{_URN}request-unusable", "Request Unusable", challenges=False),
     # RFC 6750 section 3.1: a request without credentials gets a challenge without an error.
     Refusal.LOGIN_REQUIRED: Row(401, f"{_URN}login-required", "Login Required: Please Authenticate"),
     Refusal.TOKEN_INVALID: Row(401, f"{_URN}token-invalid", "Token Invalid: Please Authenticate", "invalid_token", "The token is not valid"),
@@ -67,6 +70,7 @@ _DETAIL: Final = {
     Refusal.VIEW_STALE: "The gateway has lost touch with the session monitor and may not guess here",
     Refusal.SESSION_MISSING: "The request names no session",
     Refusal.LOGIN_REQUIRED: "The request names no session",
+    Refusal.REQUEST_UNUSABLE: "The request can't be read, or names its session in a way that can't be used",
     Refusal.TOKEN_INVALID: "The token is expired, forged, or not meant for this service",
     Refusal.TOKEN_UNJUDGED: "The keys of the token's issuer can't be had at the moment",
     Refusal.COMMAND_UNKNOWN: "The session has ended: by an order that this gateway does not know",
@@ -135,18 +139,18 @@ def detail_of(reason: str) -> str:
 def refusal(
     reason: str, reauth: Reauth, *, session_id: str | None = None, effective_at: Millis | None = None,
     reauth_url: str | None = None, resource_metadata: str | None = None, retry_after: int | None = None,
-    description: str | None = None,
+    description: str | None = None, detail: str | None = None,
 ) -> Answer:  # fmt: skip
     """The answer to a request that is refused: a session that has ended, or a `Refusal`.
 
     `resource_metadata` is the URL of RFC 9728; `retry_after` is in seconds; `description` is said in the challenge
-    instead of the row's own, where more is known.
+    instead of the row's own, and `detail` in the problem, where more is known.
     """
     row = row_of(reason, reauth)
     if description is not None:
         row = msgspec.structs.replace(row, description=description)
     problem = Problem(
-        row.type, row.title, row.status, detail_of(reason), reason, session_id,
+        row.type, row.title, row.status, detail_of(reason) if detail is None else detail, reason, session_id,
         None if effective_at is None else Instant(effective_at), reauth_url,
     )  # fmt: skip
     headers = [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store")]

@@ -65,7 +65,8 @@ def test_a_policy_can_not_write_headers() -> None:
 @pytest.mark.parametrize(
     ("reason", "status", "challenge"),
     [
-        ("view_stale", 503, None), ("token_unjudged", 503, None), ("session_missing", 400, None), ("login_required", 401, "Bearer"),
+        ("view_stale", 503, None), ("token_unjudged", 503, None), ("session_missing", 400, None), ("request_unusable", 400, None),
+        ("login_required", 401, "Bearer"),
         ("token_invalid", 401, 'Bearer error="invalid_token", error_description="The token is not valid"'),
         ("command_unknown", 401, 'Bearer error="invalid_token", error_description="The session has ended"'),
     ],
@@ -77,7 +78,7 @@ def test_where_no_session_ended_the_table_says_what_to_answer_too(reason: str, s
     assert headers["Cache-Control"] == "no-store"
     assert orjson.loads(answer.body)["reason"] == reason
     assert {row.value for row in Refusal} == {
-        "view_stale", "session_missing", "login_required", "token_invalid", "token_unjudged", "command_unknown",
+        "view_stale", "session_missing", "login_required", "request_unusable", "token_invalid", "token_unjudged", "command_unknown",
     }  # fmt: skip
 
 
