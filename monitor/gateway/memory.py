@@ -34,6 +34,7 @@ class MemoryView:
         """`policy` is a policy's text, if there is to be one from the start. Raises PolicyError."""
         self.view: Final = View(partitions)
         self.ready = True
+        self.last_error = ""
         self._ends = [0] * partitions
         self._control_end = 0
         self._listeners: list[Listener] = []

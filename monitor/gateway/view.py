@@ -90,7 +90,8 @@ class View:
     @property
     def locks(self) -> list[Control]:
         """The locks as they stand, those that have expired by now too, in order."""
-        return [control for control in self._standing.values() if control.type is ControlType.LOCK]
+        # Copied at once: another thread may be feeding.
+        return [control for control in list(self._standing.values()) if control.type is ControlType.LOCK]
 
     # -- what is read -----------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ def test_before_it_is_ready_it_admits_nobody(world) -> None:
 
 def test_the_twin_has_the_followers_surface() -> None:
     public = {name for name in dir(Follower(Connection(), Topics())) if not name.startswith("_")}
-    assert public - {name for name in dir(MemoryView()) if not name.startswith("_")} == {"state", "last_error", "loading_seconds"}
+    assert public - {name for name in dir(MemoryView()) if not name.startswith("_")} == {"state", "loading_seconds"}
 
 
 def test_positions_are_those_of_the_last_records(world, writer) -> None:
