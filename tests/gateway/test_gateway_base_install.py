@@ -23,7 +23,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("module", ["", ".identity", ".claims", ".refusals", ".access", ".discovery"])
+@pytest.mark.parametrize("module", ["", ".identity", ".claims", ".refusals", ".access", ".discovery", ".dialects", ".metrics", ".sidecar"])
 def test_it_can_be_imported_on_the_base_install(module):
     done = python(f"{ABSENT}\nimport monitor.gateway{module}")
     assert done.returncode == 0, done.stderr
@@ -36,6 +36,11 @@ def test_what_verifies_tokens_names_the_extra(module):
         "MissingExtraError: verifying tokens needs the extra 'gateway': pip install 'session-monitor[gateway]'"
         in done.stderr
     )
+
+
+def test_the_server_names_the_extra():
+    done = python(f"{ABSENT}\nimport monitor.gateway.server")
+    assert "MissingExtraError: the sidecar needs the extra 'gateway'" in done.stderr
 
 
 def test_it_imports_neither_the_engine_nor_the_cryptography():
