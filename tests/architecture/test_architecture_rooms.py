@@ -59,7 +59,7 @@ import {module}
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("verb", ["publish", "policy", "sessions", "topics"])
+@pytest.mark.parametrize("verb", ["publish", "policy", "sessions", "topics", "gateway"])
 def test_a_light_verb_imports_nothing_of_the_worker(verb):
     done = python(f"""
 import sys
