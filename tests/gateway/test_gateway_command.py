@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from monitor.core.commands import CommandType
 from tests.conftest import World
 from tests.gateway.asking import SESSION, WITH_COOKIE
-from tests.gateway.worlds import monitor, until
+from tests.gateway.signing import unsigned
+from tests.gateway.worlds import T, monitor, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,3 +131,33 @@ def test_topics_that_are_not_there_are_waited_for_and_named(begin, embedded) -> 
     assert sidecar.ask("/healthz")[0] == 200
     assert sidecar.ask("/check", WITH_COOKIE)[0] == 503
     assert sidecar.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.oidc
+def test_tokens_of_an_issuer_name_the_session_and_bring_back_what_a_limit_ended(begin, oidc) -> None:
+    sidecar, world = begin("--issuer", oidc.issuer, "--audience", "gateway", "--session-id", "claim:sid")
+    second = int(time.time())
+    before, after = T // 1000 - 60, second - 5
+
+    def status(auth_time, **claims) -> int:
+        said = {"iss": oidc.issuer, "aud": "gateway", "sub": "alice", "sid": "s-81f2", "auth_time": auth_time, "exp": second + 300}
+        return sidecar.ask("/check", {"Authorization": f"Bearer {oidc.token(**said | claims)}"})[0]
+
+    with monitor(world) as writer:
+        writer.watermarks()
+        until(lambda: status(before) == 200)
+        assert sidecar.ask("/check")[0] == 401
+        assert status(before, aud="elsewhere") == 401
+        forged = unsigned({"alg": "none"}, {"iss": oidc.issuer, "aud": "gateway", "sub": "alice", "sid": "s-81f2", "exp": second + 300})
+        code, headers, _ = sidecar.ask("/check", {"Authorization": f"Bearer {forged}"})
+        assert (code, 'error="invalid_token"' in headers["www-authenticate"]) == (401, True)
+        writer.end("s-81f2")
+        until(lambda: status(before) == 401)
+        assert status(after) == 200
+        writer.end("s-81f2", type_=CommandType.REVOKE)
+        until(lambda: status(after) == 401)
+        assert status(after, sid="s-new") == 200
+        writer.lock("alice")
+        until(lambda: status(after, sid="s-new") == 403)
+    assert sidecar.end(signal.SIGTERM) == 0
+    assert "Traceback" not in "".join(sidecar.said)
