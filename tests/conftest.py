@@ -1,7 +1,7 @@
-"""The brokers that tests run on: what the machine has, or a skip that says what it has not.
+"""The brokers and the OIDC server that tests run on: what the machine has, or a skip that says what it has not.
 
 SESSION_MONITOR_TEST_KAFKA   host:port of an Apache Kafka to use; its topics get prefixes of their own
-SESSION_MONITOR_REQUIRE      worlds (kafka, embedded; with commas) whose absence is a failure, not a skip
+SESSION_MONITOR_REQUIRE      worlds (kafka, embedded, oidc; with commas) whose absence is a failure, not a skip
 """
 
 import functools
@@ -130,6 +130,22 @@ def own_topics() -> Callable[[Served], World]:
         return World(broker.bootstrap_servers, prefix)
 
     return make
+
+
+@pytest.fixture
+def oidc() -> Iterator["OidcServer"]:  # noqa: F821 - imported where it is needed
+    """A real OIDC server of the test's own."""
+    from tests.gateway.oidc_server import OidcServer
+
+    try:
+        server = OidcServer()
+    except AbsenceError as error:
+        pytest.skip(f"no OIDC server: {error}")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture

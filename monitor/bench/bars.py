@@ -112,6 +112,12 @@ BARS: Final = (
     ),
     Bar(bench="revoke", figure="all_visible_ms", bound=2_000, conditions={"sessions_revoked": (100_000.0, _ANY)}),
     Bar(bench="revoke", figure="longest_stall_ms", bound=250, conditions={"sessions_revoked": (100_000.0, _ANY)}),
+    Bar(
+        bench="check", figure="decisions_per_cpu_second", bound=1_000_000, at_least=True,
+        conditions={"locks": (100.0, _ANY), "ended_share": (0.095, 0.105), "sessions": (100_000.0, _ANY)},
+    ),
+    Bar(bench="view", figure="loaded_seconds", bound=10, conditions={"ended_sessions_known": (1_000_000.0, _ANY)}),
+    Bar(bench="view", figure="bytes_per_ended_session", bound=200, conditions={"ended_sessions_known": (1_000_000.0, _ANY)}),
     Bar(bench="failover", figure="seconds_past_session_timeout", bound=5, conditions={"partitions_moved": (1.0, _ANY), "sessions": (100_000.0, _ANY)}),
 )  # fmt: skip
 

@@ -213,6 +213,55 @@ def failover(
 
 @bench.command()
 def check(
+    sessions: Annotated[int, typer.Option(min=100, help="Sessions that requests belong to; a tenth of them has ended.")] = 100_000,
+    locks: Annotated[int, typer.Option(min=0, help="Locks in force, each on another subject.")] = 100,
+    decisions: Annotated[int, typer.Option(min=10_000, help="Decisions in each of seven runs.")] = 300_000,
+    at_least: Annotated[int | None, typer.Option(help="Exit 1 below so many decisions per CPU-second.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Decisions of a gateway per second of one core: the pure decision, without HTTP. Needs no broker."""
+    from monitor.bench import check as decided
+
+    found = decided.measure(sessions, locks, decisions)
+    _end(
+        "check", "none", decided.HOW,
+        {
+            "sessions": sessions, "locks": locks, "decisions_measured": decided.RUNS * decisions,
+            "ended_sessions_known": found.ended_known, "ended_share": round(found.refused_share, 3),
+        },
+        {
+            "decisions_per_cpu_second": round(found.per_second), "best_run": round(found.best), "worst_run": round(found.worst),
+        },
+        [_least("decisions_per_cpu_second", at_least)],
+        output,
+    )  # fmt: skip
+
+
+@bench.command()
+def view(
+    bootstrap_servers: Bootstrap = None,
+    ended: Annotated[int, typer.Option(min=1, help="Ended sessions that a gateway has to know.")] = 1_000_000,
+    loaded_within: Annotated[float | None, typer.Option(help="Exit 1 above so many seconds.")] = None,
+    memory_within: Annotated[int | None, typer.Option(help="Exit 1 above so many bytes a session.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """From the start of a gateway until it knows every ended session, and the memory they take."""
+    from monitor.bench import view as loaded
+
+    with _place(bootstrap_servers) as (connection, directory, broker):
+        found = loaded.measure(connection, ended, directory)
+    _end(
+        "view", broker, loaded.HOW, {"ended_sessions": ended, "ended_sessions_known": found.ended},
+        {
+            "loaded_seconds": found.seconds, "cpu_seconds": found.cpu_seconds, "bytes_per_ended_session": round(found.bytes_per_session),
+        },
+        [_most("loaded_seconds", loaded_within), _most("bytes_per_ended_session", memory_within)],
+        output,
+    )  # fmt: skip
+
+
+@bench.command(name="judge")
+def judge_results(
     file: Annotated[Path, typer.Argument(help="What -o json or -o ndjson printed; several results may stand in it.")],
     output: Output = Format.TABLE,
 ) -> None:

@@ -19,6 +19,7 @@ NOUNS: Final = MappingProxyType(
     {
         "up": "up",
         "worker": "worker",
+        "gateway": "gateway",
         "publish": "publish",
         "sessions": "sessions",
         "revoke": "acts",

@@ -12,13 +12,13 @@ from typing import Annotated, Final
 import typer
 
 from monitor.broker.administration import verify_topics
+from monitor.cli.durations import within
 from monitor.cli.output import hint
 from monitor.cli.settings import PREFIX, Installation, takes_installation
 from monitor.core.errors import AbsenceError, InputError, MissingExtraError
-from monitor.core.instants import SECOND, Millis
+from monitor.core.instants import SECOND
 from monitor.observe.token import check_token, read_or_create_token, token_path
 from monitor.policy import compile_policy
-from monitor.policy.durations import format_duration, parse_duration
 from monitor.worker.main import WorkerSettings, read_policy, run_worker
 from monitor.worker.supervisor import Supervisor, worker_commands
 
@@ -94,18 +94,6 @@ def policy_text(file: Path | None) -> str | None:
     text = read_policy(file)
     compile_policy(text, name=str(file))
     return text
-
-
-def within(option: str, text: str, bounds: tuple[Millis, Millis]) -> Millis:
-    """The duration that an option gives. Raises InputError where it is none, or out of bounds."""
-    try:
-        given = parse_duration(text)
-    except InputError as error:
-        raise InputError(f"{option}: {error}") from None
-    least, most = bounds
-    if not least <= given <= most:
-        raise InputError(f"{option} is {text}; allowed are {format_duration(least)} to {format_duration(most)}")
-    return given
 
 
 def require_topics(installation: Installation) -> None:

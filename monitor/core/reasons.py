@@ -22,6 +22,10 @@ class Reason(StrEnum):
     CLOSED = "closed"
 
 
+ORDERABLE: Final = frozenset(Reason) - {Reason.IDLE_TIMEOUT, Reason.ABSOLUTE_TIMEOUT, Reason.CLOSED, Reason.LOCKED}
+"""The reasons that a revocation may give for itself."""
+
+
 class Challenge(StrEnum):
     """What a refused client is told to do (RFC 9470, RFC 6750)."""
 

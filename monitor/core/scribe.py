@@ -7,9 +7,15 @@ from monitor.core.controls import Control
 from monitor.core.events import Event
 from monitor.core.instants import NEVER, SECOND, LogMillis, Millis
 from monitor.core.lifecycle import Lifecycle, LifecycleType
-from monitor.core.plan import Limit
+from monitor.core.plan import Limit, Plan
 from monitor.core.reasons import MESSAGE, Reason
 from monitor.core.session import End, Session
+
+
+def asked_by(plan: Plan) -> Reauth:
+    """What a re-authentication must bring under this plan."""
+    max_age = plan.max_age if plan.max_age is not None else plan.idle.ms
+    return Reauth(True, max_age // SECOND if max_age < NEVER else None, plan.acr_values)
 
 
 class Scribe:
@@ -55,11 +61,7 @@ class Scribe:
     @staticmethod
     def reauth(session: Session, *, allowed: bool) -> Reauth:
         """Whether, and how, re-authentication brings this session back."""
-        if not allowed:
-            return Reauth(allowed=False)
-        plan = session.plan
-        max_age = plan.max_age if plan.max_age is not None else plan.idle.ms
-        return Reauth(True, max_age // SECOND if max_age < NEVER else None, plan.acr_values)
+        return asked_by(session.plan) if allowed else Reauth(allowed=False)
 
     def tell(
         self, session: Session, told: LifecycleType, at: Millis, offset: int, *, reason: str | None = None,

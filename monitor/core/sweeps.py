@@ -9,7 +9,7 @@ from monitor.core.commands import CommandType
 from monitor.core.controls import Control, ControlType
 from monitor.core.instants import NEVER, LogMillis, Millis
 from monitor.core.plan import Policy
-from monitor.core.reasons import Reason
+from monitor.core.reasons import ORDERABLE, Reason
 from monitor.core.session import (
     APPLIED,
     CONTROLS,
@@ -28,9 +28,6 @@ from monitor.core.session import (
     shared,
 )
 from monitor.core.timers import RANK_BITS
-
-ORDERABLE: Final = frozenset(Reason) - {Reason.IDLE_TIMEOUT, Reason.ABSOLUTE_TIMEOUT, Reason.CLOSED, Reason.LOCKED}
-"""The reasons that a revocation may give for itself."""
 
 
 class Passed(msgspec.Struct, frozen=True, gc=False):

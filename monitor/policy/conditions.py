@@ -59,8 +59,10 @@ class Axis(dict[object, int]):
 
     __slots__ = ("_all", "_known", "_tests", "_unknown", "attribute", "used")
 
-    def __init__(self, attribute: str, entries: Sequence[Rule], classifications: Sequence[str]) -> None:
-        """`entries[n]` is bit n."""
+    def __init__(
+        self, attribute: str, entries: Sequence[Rule], classifications: Sequence[str], *, loosest: bool = False
+    ) -> None:
+        """`entries[n]` is bit n. `loosest`: what is not known meets every condition of an exception and none of a rule."""
         super().__init__()
         self.attribute = attribute
         self._all = (1 << len(entries)) - 1
@@ -71,7 +73,7 @@ class Axis(dict[object, int]):
             test = _test(entry.when, attribute, classifications)
             if test is not None:
                 self._tests.append((1 << place, test))
-                if entry.origin is Origin.EXCEPTION:
+                if (entry.origin is Origin.EXCEPTION) is not loosest:
                     self._unknown &= ~(1 << place)
         self.used = bool(self._tests)
         """Whether any entry has a condition on this attribute."""

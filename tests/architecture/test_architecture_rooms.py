@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONTRACTS = {one["name"]: one for one in SETTINGS["tool"]["importlinter"]["contracts"]}
 ROOMS = {path.parent.name for path in (ROOT / "monitor").glob("*/__init__.py")}
-OPTIONAL = ("faust", "mode", "aiokafka", "aiohttp", "uvloop", "noida_db", "jinja2")
+OPTIONAL = ("faust", "mode", "aiokafka", "aiohttp", "uvloop", "noida_db", "jinja2", "joserfc", "cryptography", "uvicorn")
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -44,7 +44,7 @@ def test_every_room_says_what_it_is_for():
 
 
 @pytest.mark.parametrize(
-    "module", [f"monitor.{room}" for room in sorted(ROOMS)] + ["monitor.cli.program", "monitor.worker.main"]
+    "module", [f"monitor.{room}" for room in sorted(ROOMS)] + ["monitor.cli.program", "monitor.worker.main", "monitor.gateway.follower"]
 )
 def test_a_room_can_be_imported_on_the_base_install(module):
     done = python(f"""
@@ -59,7 +59,7 @@ import {module}
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("verb", ["publish", "policy", "sessions", "topics"])
+@pytest.mark.parametrize("verb", ["publish", "policy", "sessions", "topics", "gateway"])
 def test_a_light_verb_imports_nothing_of_the_worker(verb):
     done = python(f"""
 import sys

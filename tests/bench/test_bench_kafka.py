@@ -19,7 +19,7 @@ def bench(kafka, *arguments: str, code: int = 0) -> dict[str, Any]:
     assert done.returncode == code, done.stderr
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     try:
-        names = ("bench-", "stock-", "memory-", "latency-", "recovery-", "revoke-", "failover-")
+        names = ("bench-", "stock-", "memory-", "latency-", "recovery-", "revoke-", "failover-", "view-")
         assert not [topic for topic in admin.list_topics() if topic.startswith(names)]
     finally:
         admin.close()
@@ -75,12 +75,19 @@ def test_failover_takes_the_session_timeout_and_some(kafka) -> None:
     assert figures["seconds_past_session_timeout"] == pytest.approx(figures["seconds_until_at_work"] - 6, abs=0.02)
 
 
-def test_check_of_a_small_run_meets_no_bar(kafka, tmp_path) -> None:
+def test_view_knows_every_ended_session(kafka) -> None:
+    said = bench(kafka, "view", "--ended", "3000", "--loaded-within", "0.000001", code=1)
+    assert said["conditions"]["ended_sessions_known"] == 3000
+    assert 0 < said["figures"]["loaded_seconds"] < 60
+    assert said["figures"]["bytes_per_ended_session"] > 0
+
+
+def test_a_small_run_is_judged_to_meet_no_bar(kafka, tmp_path) -> None:
     saved = tmp_path / "result.json"
     saved.write_text(
         json.dumps([bench(kafka, "latency", "--rate", "500", "--expiries", "20", "--seconds", "2")])
     )
-    command = [sys.executable, "-m", "monitor", "bench", "check", str(saved), "-o", "json"]
+    command = [sys.executable, "-m", "monitor", "bench", "judge", str(saved), "-o", "json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1, done.stderr
     assert {verdict["outcome"] for verdict in json.loads(done.stdout)} == {"unlike"}

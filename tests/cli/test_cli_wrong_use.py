@@ -228,6 +228,7 @@ def test_the_policy_file_is_not_there(here, words):
     [
         (("worker", "--policy", "good.yaml"), "faust aiokafka aiohttp", "worker"),
         (("worker", "--policy", "good.yaml"), "faust", "worker"),
+        (("gateway", "--session-id", "cookie:session"), "uvicorn", "gateway"),
         (("up", "--no-view"), "faust", "worker"),
         (("up", "--no-view"), "noida_db", "embedded"),
     ],
@@ -250,10 +251,10 @@ def test_doctor_says_which_extra_is_not_installed(shell, tmp_path):
 def test_the_base_install_does_what_needs_no_extra(shell, tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(BLOCKER)
-    extras = "faust aiokafka aiohttp uvloop noida_db jinja2 hypothesis pytest testcontainers confluent_kafka"
+    extras = "faust aiokafka aiohttp uvloop uvicorn joserfc noida_db jinja2 hypothesis pytest testcontainers confluent_kafka"
     said = shell("policy", "check", "good.yaml", path=[tmp_path / "site"], BLOCKED=extras)
     assert said.code == 0, said
-    for verb in ("publish", "sessions", "up", "worker", "bench"):
+    for verb in ("publish", "sessions", "up", "worker", "gateway", "bench"):
         said = shell(verb, "--help", path=[tmp_path / "site"], BLOCKED=extras)
         assert said.code == 0, said
 

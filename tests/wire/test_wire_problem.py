@@ -5,7 +5,7 @@ import pytest
 
 from monitor.core.commands import Reauth
 from monitor.core.reasons import Challenge, Reason
-from monitor.wire.problem import challenge_for, refusal
+from monitor.wire.problem import Refusal, challenge_for, refusal
 
 YES, NO = Reauth(allowed=True, max_age=900, acr_values=("aal2", "aal3")), Reauth(allowed=False)
 
@@ -60,3 +60,32 @@ def test_a_policy_can_not_write_headers() -> None:
     assert challenge.endswith('acr_values="aSet-Cookie: x=1 "')
     assert challenge.isascii()
     assert challenge.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "challenge"),
+    [
+        ("view_stale", 503, None), ("token_unjudged", 503, None), ("session_missing", 400, None), ("request_unusable", 400, None),
+        ("login_required", 401, "Bearer"),
+        ("token_invalid", 401, 'Bearer error="invalid_token", error_description="The token is not valid"'),
+        ("command_unknown", 401, 'Bearer error="invalid_token", error_description="The session has ended"'),
+    ],
+)  # fmt: skip
+def test_where_no_session_ended_the_table_says_what_to_answer_too(reason: str, status: int, challenge: str | None) -> None:
+    answer = refusal(reason, NO, retry_after=5 if status == 503 else None)
+    headers = dict(answer.headers)
+    assert (answer.status, headers.get("WWW-Authenticate"), headers.get("Retry-After")) == (status, challenge, "5" if status == 503 else None)
+    assert headers["Cache-Control"] == "no-store"
+    assert orjson.loads(answer.body)["reason"] == reason
+    assert {row.value for row in Refusal} == {
+        "view_stale", "session_missing", "login_required", "request_unusable", "token_invalid", "token_unjudged", "command_unknown",
+    }  # fmt: skip
+
+
+def test_a_lock_that_was_lifted_asks_for_authentication() -> None:
+    assert challenge_for("locked", YES) is Challenge.REAUTHENTICATE
+
+
+def test_a_fault_may_be_described_more_closely() -> None:
+    answer = refusal("token_invalid", NO, description='expired "yesterday"')
+    assert dict(answer.headers)["WWW-Authenticate"] == 'Bearer error="invalid_token", error_description="expired yesterday"'

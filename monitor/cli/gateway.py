@@ -1,0 +1,170 @@
+"""`gateway`: the enforcement sidecar, beside a proxy that asks it about each request."""
+
+import asyncio
+import contextlib
+import importlib.util
+import ipaddress
+import signal
+import sys
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import typer
+
+from monitor.cli.durations import within
+from monitor.cli.output import hint
+from monitor.cli.settings import Installation, takes_installation
+from monitor.core.errors import InputError, MissingExtraError
+from monitor.core.instants import HOUR, SECOND
+from monitor.gateway.answers import RETURN_TO, Wording
+from monitor.gateway.claims import ClaimRules
+from monitor.gateway.decide import Settings, WithoutSession
+from monitor.gateway.discovery import check_issuer
+from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
+
+PARTS: Final = ("uvicorn", "aiohttp", "joserfc")
+"""What the extra brings."""
+VIEW_AGES: Final = (SECOND, HOUR)
+"""The monitor says once a second how far it is."""
+PORT: Final = 8180
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class SidecarSettings(msgspec.Struct, frozen=True):
+    """What the options say."""
+
+    installation: Installation
+    host: str
+    port: int
+    sources: SessionIdSources
+    settings: Settings
+    wording: Wording
+    tokens: ClaimRules | None
+    """None: without an issuer."""
+
+
+def register(program: typer.Typer) -> None:
+    """Put the verb on the program."""
+    program.command()(gateway)
+
+
+@takes_installation
+def gateway(
+    installation: Installation,
+    host: Annotated[str, typer.Option(help="Where it listens; only the proxy may be able to reach it.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = PORT,
+    session_id: Annotated[
+        str, typer.Option("--session-id", help=f"Where session ids stand, in order: {ALLOWED}. With --issuer: claim:sid.")
+    ] = "",
+    without_session: Annotated[
+        WithoutSession, typer.Option(help="What becomes of a request that names no session: 200, 400 or 401.")
+    ] = WithoutSession.CHALLENGE,
+    issuer: Annotated[str, typer.Option(help="The OIDC issuer whose bearer tokens are verified, as in their 'iss'.")] = "",
+    audience: Annotated[list[str] | None, typer.Option(help="Which tokens are for us, as in their 'aud'; may be given again.")] = None,
+    max_view_age: Annotated[str, typer.Option(help="What is known may be so old; beyond it a request is refused with 503.")] = "60s",
+    reauth_url: Annotated[
+        str, typer.Option(help=f"Where people log in again; {RETURN_TO} in it becomes the URL that was asked for.")
+    ] = "",
+    redirect_browsers: Annotated[bool, typer.Option(help="Send browsers there, instead of showing a page.")] = False,
+) -> None:
+    """Tell a proxy which requests may pass, until SIGTERM or Ctrl-C. Exit code 0: ended because told to."""
+    rules = _tokens(issuer, audience or [], session_id)
+    settings = SidecarSettings(
+        installation, host, port, _sources(session_id, rules),
+        Settings(max_view_age=within("--max-view-age", max_view_age, VIEW_AGES), without_session=without_session),
+        _wording(reauth_url, redirect_browsers=redirect_browsers), rules,
+    )  # fmt: skip
+    require_gateway()
+    if not _loopback(host):
+        hint(f"listening on {host}: whoever can reach it can ask about any session, so only the proxy may")
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(_serve(settings))
+
+
+def require_gateway() -> None:
+    """Raise MissingExtraError unless all that the sidecar is made of is installed."""
+    if absent := [part for part in PARTS if part not in sys.modules and importlib.util.find_spec(part) is None]:
+        raise MissingExtraError("gateway", f"the sidecar ({', '.join(absent)} can't be found)")
+
+
+def _tokens(issuer: str, audiences: list[str], session_id: str) -> ClaimRules | None:
+    if not issuer:
+        if audiences:
+            raise InputError("gateway: --audience is given without --issuer, so no token would be verified; give --issuer too")
+        return None
+    if not audiences:
+        raise InputError("gateway: --issuer is given without --audience; give the one that stands in the tokens' 'aud'")
+    claims = parse_sources(session_id).claims if session_id else ("sid",)
+    return ClaimRules(check_issuer(issuer), tuple(audiences), claims)
+
+
+def _sources(session_id: str, tokens: ClaimRules | None) -> SessionIdSources:
+    if not session_id and tokens is None:
+        raise InputError(f"gateway: nothing says where session ids stand; give --session-id ({ALLOWED}), or --issuer")
+    sources = parse_sources(session_id or "claim:sid")
+    if sources.claims and tokens is None:
+        raise InputError(f"gateway: --session-id {session_id} takes a claim, which only a verified token has; give --issuer and --audience")
+    return sources
+
+
+def _wording(reauth_url: str, *, redirect_browsers: bool) -> Wording:
+    if not reauth_url:
+        if redirect_browsers:
+            raise InputError("gateway: --redirect-browsers needs to know where to; give --reauth-url")
+        return Wording()
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(reauth_url)
+        absolute = parts.scheme in ("http", "https") and bool(parts.hostname)
+        local = not parts.scheme and not parts.netloc and reauth_url.startswith("/")
+        if (absolute or local) and reauth_url.isascii() and reauth_url.isprintable() and " " not in reauth_url:
+            return Wording(reauth_url, redirect_browsers=redirect_browsers)
+    raise InputError(f"gateway: --reauth-url {reauth_url!r} must be https://HOST/PATH, or a /PATH of the site itself; in ASCII, percent-encoded")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, where it is installed."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _serve(settings: SidecarSettings) -> None:
+    # Here, because uvicorn and the cryptography of tokens take their time to import.
+    from monitor.gateway.follower import Follower, present
+    from monitor.gateway.issuer import IssuerKeys
+    from monitor.gateway.server import Server
+    from monitor.gateway.sidecar import Sidecar
+    from monitor.gateway.tokens import TokenVerifier
+
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, told.set)
+    follower = Follower(settings.installation.connection, settings.installation.topics)
+    tokens = settings.tokens
+    keys = None if tokens is None else IssuerKeys(tokens.issuer)
+    verifier = None if tokens is None or keys is None else TokenVerifier(tokens, keys)
+    sidecar = Sidecar(follower, settings.sources, present, verifier=verifier, settings=settings.settings, wording=settings.wording)
+    server = Server(sidecar, settings.host, settings.port)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, follower.stop)
+        # A port that can't be had is said before anything else happens.
+        await server.start()
+        stack.push_async_callback(server.stop)
+        follower.start()
+        if keys is not None:
+            stack.push_async_callback(keys.stop)
+            starting = asyncio.create_task(keys.start(), name="issuer-keys-start")
+            stack.callback(starting.cancel)
+        hint(f"{server.url}/check answers 503 until the view is loaded: see {server.url}/readyz")
+        await told.wait()

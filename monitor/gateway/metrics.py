@@ -1,0 +1,70 @@
+"""Every metric of a gateway: declared here with its help, unit and labels, and nowhere else.
+
+As in `observe.metrics`; labels take their values from closed lists and from the partitions.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+
+from monitor.core.instants import SECOND, Millis
+from monitor.core.reasons import Reason
+from monitor.gateway.facts import Now
+from monitor.gateway.verdict import Outcome, Verdict
+from monitor.gateway.view import NO_MARK, View
+from monitor.observe.labels import OTHER
+from monitor.observe.metrics import NAMESPACE
+from monitor.wire.problem import Refusal
+
+STALE: Final = "stale"
+"""The reason of a request that was served by a stale view; one that was served by a fresh one has none."""
+REASONS: Final = (*(reason.value for reason in Reason), *(refusal.value for refusal in Refusal), OTHER)
+
+
+class GatewayMetrics:
+    """The metrics of one gateway, on a registry of their own. Counting a decision takes less than a microsecond."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        """Without a registry it makes its own: nothing is shared between two of them."""
+        self.registry = registry = registry or CollectorRegistry()
+        ProcessCollector(namespace=NAMESPACE, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"gateway_{name}", text, labels, namespace=NAMESPACE, registry=registry)
+
+        decisions = Counter(
+            "gateway_decisions", "Requests judged, by verdict and reason.", ("verdict", "reason"), namespace=NAMESPACE, registry=registry
+        )
+        self._admitted = {stale: decisions.labels(Outcome.ADMIT.value, STALE if stale else "") for stale in (False, True)}
+        self._refused = {reason: decisions.labels(Outcome.REFUSE.value, reason) for reason in REASONS}
+        self._age = gauge("view_age_seconds", "Since the partition's log time last advanced here; +Inf: never.", "partition")
+        self._loaded = gauge("view_loaded", "1: the view has been loaded, 0: nobody is admitted yet.")
+        self._behind = gauge("view_behind_controls", "1: some partition is ruled by controls that have not been read here.")
+        self._sessions = gauge("view_sessions", "Sessions that the view holds: ended, or reinstated.")
+        self._locks = gauge("view_locks", "Locks that the view holds.")
+        self._not_understood = gauge("view_commands_not_understood", "Commands that were not understood: their sessions are refused.")
+        self._passed_over = gauge("view_records_passed_over", "Records that were no control, warning or watermark.")
+
+    def decided(self, verdict: Verdict) -> None:
+        """Count one decision. A reason that is not known here is counted as `other`."""
+        if verdict.admitted:
+            self._admitted[verdict.stale].inc()
+        else:
+            self._refused.get(verdict.reason, self._refused[OTHER]).inc()
+
+    def observe(self, view: View, now: Now) -> None:
+        """Take the view's figures: before each scrape. O(partitions and locks)."""
+        self._age.clear()
+        if view.loaded:
+            for partition in range(len(view.positions)):
+                self._age.labels(str(partition)).set(_seconds(view.age(partition, now.monotonic), now))
+        self._loaded.set(view.loaded)
+        self._behind.set(view.behind)
+        self._sessions.set(len(view.commanded))
+        self._locks.set(len(view.locks))
+        self._not_understood.set(view.not_understood)
+        self._passed_over.set(view.refused)
+
+
+def _seconds(age: Millis, now: Now) -> float:
+    return float("inf") if age >= now.monotonic - NO_MARK else age / SECOND

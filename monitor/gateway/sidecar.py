@@ -1,0 +1,209 @@
+"""`Sidecar`: external authorization over HTTP, as an ASGI application without a framework.
+
+`/check`, `/check/...`  may this request pass? 200 with headers for the service behind; else the refusal for the client
+`/refusal`              the answer that `/check` gives a client that is refused, for proxies that pass no answer on (nginx): the
+                        proxy asks here after `/check` has refused. Not counted as a decision; never a 200
+`/healthz`              200: the process answers
+`/readyz`               200 once the view is loaded, 503 with the reason before
+`/metrics`              Prometheus text
+
+Who can reach it can ask about any session, so only the proxy may. What a client sends is answered with a 4xx where it can't be
+used, never with a 5xx; a 503 says that the present is not known well enough.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, Protocol, TypeAlias
+from urllib.parse import quote
+
+import msgspec
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from monitor.core.errors import InvariantError
+from monitor.gateway.access import Verifies, bearer_token
+from monitor.gateway.answers import PLAIN, Asked, Wording, marks, reply_to
+from monitor.gateway.claims import Claims
+from monitor.gateway.decide import DEFAULTS, Settings, check
+from monitor.gateway.dialects import PREFIX, Original, OriginalRefused, asks, read_original
+from monitor.gateway.facts import Facts, Now
+from monitor.gateway.identity import Request, SessionIdRefused, SessionIdSources
+from monitor.gateway.metrics import GatewayMetrics
+from monitor.gateway.refusals import TokenRefused
+from monitor.gateway.verdict import Outcome, Verdict
+from monitor.gateway.view import View
+from monitor.observe.health import Verdict as Health
+from monitor.wire.codec import encode
+from monitor.wire.problem import Refusal
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+Scope: TypeAlias = Mapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+
+REFUSAL: Final = b"/refusal"
+SESSION_ID: Final = b"x-session-id"
+"""Of an admitted request: its session, percent-encoded where it has other than visible ASCII, or `%`; empty where there is none.
+Always sent, so that what a client writes under this name does not get through."""
+
+_NO_STORE: Final = (b"cache-control", b"no-store")
+_TEXT: Final = b"text/plain; charset=utf-8"
+_SAFE: Final = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
+_READS: Final = ("GET", "HEAD")
+_UNUSABLE: Final = Verdict(Outcome.REFUSE, Refusal.REQUEST_UNUSABLE.value)
+
+
+class Following(Protocol):
+    """A view that is kept up: `Follower`, `MemoryView`."""
+
+    @property
+    def view(self) -> View:
+        """What is known now; another object each time that it was loaded."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has been loaded."""
+
+    @property
+    def last_error(self) -> str:
+        """Why it does not get on; empty where it does."""
+
+
+class _Judged(msgspec.Struct, frozen=True):
+    """A verdict, and what its answer tells besides."""
+
+    verdict: Verdict
+    original: Original | None = None
+    session_id: str | None = None
+    description: str | None = None
+    detail: str | None = None
+
+
+class Sidecar:
+    """Answers a proxy's questions by a view that somebody else starts and stops. For HTTP alone; no lifespan."""
+
+    def __init__(
+        self, following: Following, sources: SessionIdSources, now: Callable[[], Now], *, verifier: Verifies | None = None,
+        settings: Settings = DEFAULTS, wording: Wording = PLAIN, metrics: GatewayMetrics | None = None,
+    ) -> None:  # fmt: skip
+        """`sources` says where session ids stand. With a `verifier` each bearer token is verified; without, none is looked at."""
+        self._following, self._sources, self._now, self._verifier = following, sources, now, verifier
+        self._settings, self._wording = settings, wording
+        self._metrics = metrics or GatewayMetrics()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; its body is not read."""
+        if scope["type"] != "http":
+            raise InvariantError(f"the sidecar speaks HTTP alone, not {scope['type']}: serve it without lifespan and WebSocket")
+        path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+        if asks(path):
+            await self._check(scope, path, send)
+        elif path == REFUSAL:
+            await self._refusal(scope, send)
+        elif (page := self._PAGES.get(path)) is None:
+            await _answer(send, 404, _TEXT, b"not here; here are /check, /refusal, /healthz, /readyz and /metrics\n")
+        elif scope["method"] not in _READS:
+            await _answer(send, 405, _TEXT, b"GET or HEAD\n", (b"allow", b"GET, HEAD"))
+        else:
+            await page(self, send)
+
+    # -- may it pass? -----------------------------------------------------------------------------------
+
+    async def _check(self, scope: Scope, path: bytes, send: Send) -> None:
+        judged = await self._judge(scope, path)
+        self._metrics.decided(judged.verdict)
+        if judged.verdict.outcome is not Outcome.ADMIT:
+            await self._refuse(scope, judged, send)
+            return
+        session_id = quote(judged.session_id or "", _SAFE, errors="replace").encode()
+        headers = [(SESSION_ID, session_id), _NO_STORE, (b"content-length", b"0"), *_encoded(marks(judged.verdict))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _refusal(self, scope: Scope, send: Send) -> None:
+        judged = await self._judge(scope, PREFIX)
+        if judged.verdict.outcome is Outcome.ADMIT:
+            # It was refused a moment ago. To say 200 here would be an answer that the service never gave.
+            await _answer(send, 503, _TEXT, b"the session may go on: please retry\n", (b"retry-after", b"1"))
+        else:
+            await self._refuse(scope, judged, send)
+
+    async def _judge(self, scope: Scope, path: bytes) -> _Judged:
+        headers = scope["headers"]
+        original = read_original(scope["method"], path, scope.get("query_string", b""), headers)
+        if isinstance(original, OriginalRefused):
+            return _Judged(_UNUSABLE, detail=original.detail)
+        claims = None
+        if self._verifier is not None:
+            found = await self._claims(self._verifier, headers)
+            if isinstance(found, TokenRefused):
+                return _Judged(self._token_refused(found), original, description=found.description)
+            claims = found
+        session_id = self._sources.find(Request(headers, original.target, {} if claims is None else claims.session_ids))
+        if isinstance(session_id, SessionIdRefused):
+            return _Judged(_UNUSABLE, original, detail=session_id.detail)
+        # Read here: a token may have waited for its issuer.
+        verdict = check(self._following.view, _facts(session_id, original, claims), self._now(), self._settings)
+        return _Judged(verdict, original, session_id)
+
+    async def _claims(self, verifier: Verifies, headers: Headers) -> Claims | TokenRefused | None:
+        shown = bearer_token([value for name, value in headers if name == b"authorization"])
+        if shown is None or isinstance(shown, TokenRefused):
+            return shown
+        return await verifier.verify(shown, self._now().wall)
+
+    def _token_refused(self, found: TokenRefused) -> Verdict:
+        if found.status == 503:
+            return Verdict(Outcome.REFUSE, Refusal.TOKEN_UNJUDGED.value, retry_after=self._settings.retry_after)
+        return Verdict(Outcome.REFUSE, Refusal.TOKEN_INVALID.value)
+
+    async def _refuse(self, scope: Scope, judged: _Judged, send: Send) -> None:
+        said = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        original = judged.original
+        method, return_to = (scope["method"], None) if original is None else (original.method, original.return_to)
+        reply = reply_to(
+            judged.verdict, Asked.of(said, method, return_to), self._wording, session_id=judged.session_id,
+            description=judged.description, detail=judged.detail,
+        )  # fmt: skip
+        length = (b"content-length", str(len(reply.body)).encode())
+        await send({"type": "http.response.start", "status": reply.status, "headers": [*_encoded(reply.headers), length]})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    # -- how is it? -------------------------------------------------------------------------------------
+
+    async def _healthz(self, send: Send) -> None:
+        await _answer_health(send, Health(ok=True, reason="the event loop turns"))
+
+    async def _readyz(self, send: Send) -> None:
+        error = self._following.last_error
+        ready = self._following.ready
+        state = "the view is loaded" if ready else "the view is not loaded yet"
+        await _answer_health(send, Health(ok=ready, reason=f"{state}: {error}" if error else state))
+
+    async def _metrics_page(self, send: Send) -> None:
+        self._metrics.observe(self._following.view, self._now())
+        await _answer(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(self._metrics.registry))
+
+    _PAGES: Final = {b"/healthz": _healthz, b"/readyz": _readyz, b"/metrics": _metrics_page}
+
+
+def _facts(session_id: str | None, original: Original, claims: Claims | None) -> Facts:
+    """What can be vouched for. The classification and the workload are the service's to know: unknown here."""
+    if claims is None:
+        return Facts(session_id, client_ip=original.client_ip)
+    return Facts(
+        session_id, claims.subject, claims.principal, claims.roles, claims.tenant, original.client_ip,
+        auth_time=claims.auth_time, whole_second=claims.whole_second, acr=claims.acr,
+    )  # fmt: skip
+
+
+def _encoded(headers: Iterable[tuple[str, str]]) -> Headers:
+    return [(name.lower().encode("ascii"), value.encode("ascii", "replace")) for name, value in headers]
+
+
+async def _answer_health(send: Send, health: Health) -> None:
+    await _answer(send, 200 if health.ok else 503, b"application/json", encode(health))
+
+
+async def _answer(send: Send, status: int, content_type: bytes, body: bytes, *more: tuple[bytes, bytes]) -> None:
+    headers = [(b"content-type", content_type), _NO_STORE, (b"content-length", str(len(body)).encode()), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,73 @@
+"""The `gateway` verb: what it says when it can't work, before it begins."""
+
+import importlib.util
+import socket
+import sys
+from contextlib import closing
+
+import pytest
+
+from monitor.cli import gateway as verb
+from monitor.core.errors import MissingExtraError
+
+ISSUER = ("--issuer", "https://id.example.com", "--audience", "a")
+COOKIE = ("--session-id", "cookie:session")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), ("give --session-id (claim:NAME, cookie:NAME", "or --issuer")),
+        (("--session-id", "cooky:session"), ("'cooky:session'", "allowed are claim:NAME, cookie:NAME, header:NAME and path:/PREFIX/{id}/...")),
+        (("--session-id", "claim:sid"), ("--session-id claim:sid takes a claim", "give --issuer and --audience")),
+        (("--session-id", "header:authorization"), ("read with claim:NAME",)),
+        (("--issuer", "https://id.example.com"), ("without --audience", "'aud'")),
+        (("--audience", "a", *COOKIE), ("without --issuer",)),
+        (("--issuer", "http://id.example.com", "--audience", "a"), ("'http://id.example.com' is not https",)),
+        (("--issuer", "id.example.com", "--audience", "a"), ("https://HOST[:PORT][/PATH]",)),
+        ((*COOKIE, "--without-session", "allow"), ("'allow'", "'admit'", "'refuse'", "'challenge'")),
+        ((*COOKIE, "--max-view-age", "0s"), ("--max-view-age is 0s; allowed are 1s to 1h",)),
+        ((*COOKIE, "--max-view-age", "60"), ("--max-view-age: '60' has no unit",)),
+        ((*COOKIE, "--redirect-browsers"), ("give --reauth-url",)),
+        ((*COOKIE, "--reauth-url", "login.example/x"), ("'login.example/x' must be https://HOST/PATH, or a /PATH",)),
+        ((*COOKIE, "--reauth-url", "javascript:alert(1)"), ("must be https://HOST/PATH",)),
+        ((*COOKIE, "--reauth-url", "//evil.example/"), ("must be https://HOST/PATH",)),
+        ((*COOKIE, "--reauth-url", "https://login.example/a b"), ("percent-encoded",)),
+        ((*COOKIE, "--reauth-url", "https://[::1/"), ("must be https://HOST/PATH",)),
+        ((*COOKIE, "--port", "65536"), ("'--port'", "65535")),
+        ((*COOKIE, "--bootstrap-servers", "localhost"), ("'localhost' is not host:port",)),
+    ],
+)
+def test_options_that_can_not_be(cli, options, said):
+    ended = cli("gateway", *options)
+    assert ended.code == 2, ended
+    assert [one for one in said if one not in ended.err] == [], ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_port_that_is_taken_is_said_before_anything_else(cli):
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        ended = cli("gateway", *COOKIE, "--port", str(port), "--bootstrap-servers", "127.0.0.1:1")
+    assert ended.code == 1
+    assert f"can't listen on 127.0.0.1:{port}" in ended.err
+    assert "127.0.0.1:1 refuses" not in ended.err
+    assert "Choose another --host or --port" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("part", verb.PARTS)
+def test_a_part_that_is_not_installed_names_the_extra(monkeypatch, part):
+    real = importlib.util.find_spec
+    monkeypatch.delitem(sys.modules, part, raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == part else real(name))
+    with pytest.raises(MissingExtraError, match=rf"{part} can't be found.*pip install 'session-monitor\[gateway\]'"):
+        verb.require_gateway()
+
+
+def test_what_the_options_say():
+    rules = verb._tokens("https://id.example.com", ["a", "b"], "claim:act.sid,cookie:session")
+    assert (rules.issuer, rules.audiences, rules.session_ids) == ("https://id.example.com", ("a", "b"), ("act.sid",))
+    assert [source.text for source in verb._sources("", verb._tokens("https://id.example.com", ["a"], "")).sources] == ["claim:sid"]
+    assert verb._wording("/login?to={return_to}", redirect_browsers=True).redirect_browsers
+    assert [verb._loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "sidecar")] == [True] * 3 + [False] * 3

@@ -1,0 +1,193 @@
+"""A view kept up from the embedded broker."""
+
+import pytest
+from kafka import TopicPartition
+
+from monitor.broker.administration import apply_topics
+from monitor.broker.connection import Connection
+from monitor.broker.embedded import EmbeddedBroker
+from monitor.broker.port import LOOPBACK, free_port
+from monitor.core.commands import CommandType
+from monitor.core.instants import MINUTE
+from monitor.gateway import MemoryView
+from monitor.gateway.changes import ChangeKind
+from monitor.gateway.follower import Follower, FollowerState, present
+from monitor.wire.topics import Topics
+from tests.gateway.worlds import Clocks, T, following, monitor, reason, until
+from tests.publish.worlds import broker_away
+
+pytestmark = pytest.mark.embedded
+
+
+@pytest.fixture
+def world(embedded, own_topics):
+    return own_topics(embedded)
+
+
+@pytest.fixture
+def writer(world):
+    with monitor(world) as one:
+        yield one
+
+
+def test_what_stood_there_is_known_when_it_is_ready_and_what_comes_after_soon(world, writer) -> None:
+    writer.end(*(f"s-{n}" for n in range(500)))
+    writer.end("s-7", epoch=1, type_=CommandType.REINSTATE)
+    writer.lock("alice")
+    with following(world) as follower:
+        assert [reason(follower, name) for name in ("s-0", "s-499", "s-7", "s-500")] == ["idle_timeout", "idle_timeout", "", ""]
+        assert reason(follower, "new", subject="alice") == "locked"
+        writer.end("s-500")
+        until(lambda: reason(follower, "s-500") == "idle_timeout")
+        writer.forget("s-500")
+        until(lambda: reason(follower, "s-500") == "")
+
+
+def test_before_it_is_ready_it_admits_nobody(world) -> None:
+    follower = Follower(world.connection, world.topics)
+    assert reason(follower, "s-1") == "view_stale"
+    assert follower.positions.commands == {}
+
+
+def test_the_twin_has_the_followers_surface() -> None:
+    public = {name for name in dir(Follower(Connection(), Topics())) if not name.startswith("_")}
+    assert public - {name for name in dir(MemoryView()) if not name.startswith("_")} == {"state", "loading_seconds"}
+
+
+def test_positions_are_those_of_the_last_records(world, writer) -> None:
+    writer.end("s-1", "s-2", "s-3")
+    control = writer.lock("alice")
+    with following(world) as follower:
+        positions = follower.positions
+        assert sum(offset + 1 for offset in positions.commands.values()) == 3
+        assert positions.control == control
+        writer.end("s-4")
+        until(lambda: sum(offset + 1 for offset in follower.positions.commands.values()) == 4)
+
+
+def test_watermarks_make_it_fresh_and_controls_behind_make_it_stale(world, writer) -> None:
+    writer.watermarks()
+    with following(world) as follower:
+        view = follower.view
+        # What stood there before is as old as its record, not as new as its reading.
+        until(lambda: not view.stale("s-1", present().monotonic, MINUTE))
+        writer.watermarks(controls_to=0)
+        until(lambda: view.behind)
+        assert view.stale("s-1", present().monotonic, MINUTE)
+        writer.lock("alice")
+        until(lambda: not view.stale("s-1", present().monotonic, MINUTE))
+
+
+def test_a_watermark_that_stood_there_is_as_old_as_its_record(world, writer) -> None:
+    writer.watermarks()
+    clocks = Clocks()
+    clocks.ahead = 10 * MINUTE
+    with following(world, now=clocks) as follower:
+        assert follower.view.stale("s-1", clocks().monotonic, MINUTE)
+        writer.watermarks()
+        until(lambda: not follower.view.stale("s-1", clocks().monotonic, MINUTE))
+
+
+def test_changes_are_told_once_it_is_ready_and_not_before(world, writer) -> None:
+    writer.end("s-1")
+    heard = []
+    follower = Follower(world.connection, world.topics)
+    follower.subscribe(heard.extend)
+    follower.start()
+    try:
+        assert follower.wait_ready(30)
+        writer.end("s-2", type_=CommandType.REVOKE)
+        writer.lock("alice")
+        until(lambda: len(heard) == 2)
+        assert {(change.kind, change.session_id) for change in heard} == {(ChangeKind.ENDED, "s-2"), (ChangeKind.CONTROLS, "")}
+    finally:
+        follower.stop()
+        follower.stop()
+    assert follower.state is FollowerState.STOPPED
+
+
+def test_a_topic_that_is_not_there_is_waited_for_and_named(embedded) -> None:
+    with following(type("W", (), {"connection": embedded.connection, "topics": Topics("absent-")}), wait=False) as follower:
+        until(lambda: follower.state is FollowerState.WAITING)
+        assert "absent-session-commands" in follower.last_error
+        assert not follower.ready
+
+
+@broker_away
+def test_an_outage_is_survived_and_said_and_what_is_known_stays_in_force(own_topics) -> None:
+    port = free_port()
+    with EmbeddedBroker(port=port) as broker:
+        world = own_topics(broker)
+        with monitor(world) as writer, following(world) as follower:
+            writer.end("s-1")
+            until(lambda: reason(follower, "s-1") == "idle_timeout")
+            writer.close()
+            broker.stop()
+            until(lambda: follower.state is FollowerState.WAITING, 40)
+            assert f"{LOOPBACK}:{port}" in follower.last_error
+            assert (reason(follower, "s-1"), follower.ready) == ("idle_timeout", True)
+            assert follower.view.stale("s-1", present().monotonic + 2 * MINUTE, MINUTE)
+            with EmbeddedBroker(port=port) as again:
+                # Nothing was kept: the topics are new, empty, and followed all the same.
+                apply_topics(again.connection, world.topics, replication=1)
+                with monitor(world) as anew:
+                    anew.end("s-2")
+                until(lambda: reason(follower, "s-2") == "idle_timeout", 40)
+                assert (reason(follower, "s-1"), follower.state) == ("idle_timeout", FollowerState.FOLLOWING)
+
+
+def test_who_was_away_for_half_an_hour_reads_everything_anew_and_decides_by_what_was_known_meanwhile(world, writer) -> None:
+    writer.end("s-1")
+    clocks, heard = Clocks(), []
+    with following(world, now=clocks) as follower:
+        before = follower.view
+        shared = before.commanded.entry("s-1").shared
+        before.commanded.merge("forgotten meanwhile", 0, before.commanded.number(shared), T, T)
+        follower.subscribe(heard.extend)
+        for ahead, same in ((0, True), (29 * MINUTE, True), (61 * MINUTE, False)):
+            follower.stop()
+            assert reason(follower, "s-1") == "idle_timeout"
+            clocks.ahead = ahead
+            follower.start()
+            until(lambda: follower.state is FollowerState.FOLLOWING)
+            assert (follower.view is before, reason(follower, "forgotten meanwhile") == "idle_timeout") == (same, same)
+            assert reason(follower, "s-1") == "idle_timeout"
+        assert [change.kind for change in heard] == [ChangeKind.CONTROLS]
+
+
+def test_a_partition_that_was_out_of_reach_for_too_long_is_reason_to_read_everything_anew(world, writer) -> None:
+    writer.end("s-1", "s-2")
+    with following(world) as follower:
+        before = follower.view
+        own = TopicPartition(world.topics.session_commands.name, before.partition_of("s-2"))
+        follower._fed_at[own] -= 31 * MINUTE
+        writer.end("s-1", epoch=1, type_=CommandType.REINSTATE)
+        until(lambda: reason(follower, "s-1") == "")
+        assert follower.view is before
+        writer.end("s-2", epoch=1, type_=CommandType.REINSTATE)
+        until(lambda: reason(follower, "s-2") == "")
+        assert follower.view is not before
+
+
+def test_a_long_silence_of_the_monitor_is_none(world, writer, monkeypatch) -> None:
+    monkeypatch.setattr("monitor.gateway.follower._SILENCE", 50)
+    with following(world) as follower:
+        before, since = follower.view, present().monotonic
+        for one in follower._fed_at:
+            follower._fed_at[one] -= 31 * MINUTE
+        until(lambda: min(follower._fed_at.values()) >= since)
+        writer.end("s-1")
+        until(lambda: reason(follower, "s-1") == "idle_timeout")
+        assert follower.view is before
+
+
+def test_a_broker_that_never_was_leaves_it_waiting() -> None:
+    nowhere = Connection(bootstrap_servers=f"{LOOPBACK}:{free_port()}")
+    follower = Follower(nowhere, Topics())
+    follower.start()
+    try:
+        until(lambda: follower.state is FollowerState.WAITING)
+        assert "refuses connections" in follower.last_error
+        assert reason(follower, "s-1") == "view_stale"
+    finally:
+        follower.stop()
