@@ -1,6 +1,6 @@
 """Topics that a gateway follows, written as the monitor writes them."""
 
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -108,14 +108,12 @@ def following(world, *, wait: bool = True, now: Callable[[], Now] = present) -> 
         follower.stop()
 
 
-def until(holds: Callable[[], bool], seconds: float = 15) -> None:
+def until(holds: Callable[[], bool], seconds: float = 30) -> None:
     """Wait for it, a look every 10 ms."""
-    pause = threading.Event()
-    for _ in range(int(seconds * 100)):
-        if holds():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it did not come about in time")
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.01)
 
 
 def reason(follower: Follower, session_id: str, **facts) -> str:
