@@ -84,6 +84,8 @@ class Commanded:
         self._shared = [Shared(kind, Refusal.COMMAND_UNKNOWN.value, None, NO_REAUTH) for kind in Kind]
         self._numbers = {shared: number for number, shared in enumerate(self._shared)}
         self._controls: dict[str, str] = {}
+        self.outranked: Final[set[str]] = set()
+        """Sessions whose last command is weaker than one before it: a zombie's, or that of another life of the id."""
 
     def __len__(self) -> int:
         """Sessions of which something is known, reinstated ones too."""
@@ -108,7 +110,11 @@ class Commanded:
             (apart << 1 ^ apart >> 63) << _APART_AT | min(epoch, FOREVER) << _EPOCH_AT | number << _INSTANT_BITS | effective_at + 1
         )
         old = self.packed.get(session_id)
+        if self.outranked:
+            self.outranked.discard(session_id)
         if old is not None and (new == old or self._rank(new) <= self._rank(old)):
+            if new != old and self._rank(new) < self._rank(old):
+                self.outranked.add(session_id)
             return False
         self.packed[session_id] = new
         if control_id:
@@ -121,6 +127,7 @@ class Commanded:
     def drop(self, session_id: str) -> bool:
         """Forget a session (its tombstone); whether there was anything to forget."""
         self._controls.pop(session_id, None)
+        self.outranked.discard(session_id)
         return self.packed.pop(session_id, None) is not None
 
     def shared(self, packed: int) -> Shared:

@@ -150,10 +150,13 @@ class Follower:
         if not lighten(client):
             log.warning("gateway_reads_slowly", extra={"why": "this kafka-python is not one whose fetches are known"})
         began = time.monotonic()
-        ends = self._assign(client)
-        self.state = FollowerState.LOADING
-        while not self._stopping.is_set() and any(client.position(one) < end for one, end in ends.items()):
-            self._turn(client, catching_up=True)
+        doubted = self._load(client)
+        while doubted and not self._stopping.is_set():
+            # Compaction works while we read: of [end, tombstone, end of another life] we may have read the first before it was
+            # removed, and the last after. Whoever is doubted twice is not of another life, or the first would be gone by now.
+            log.info("gateway_view_doubted", extra={"sessions": len(doubted)})
+            self._fed = View(len(self._fed.positions), loaded=False)
+            doubted = self._load(client) - doubted
         if self._stopping.is_set():
             return
         self.loading_seconds = time.monotonic() - began
@@ -167,6 +170,14 @@ class Follower:
             if now - heard > _SILENCE or now - asked > _CHECKED:
                 self._ask(client)
                 heard = asked = now
+
+    def _load(self, client: KafkaConsumer) -> set[str]:
+        """Read up to the ends; the sessions of which what is known may be of another life, where all was read anew."""
+        ends = self._assign(client)
+        self.state = FollowerState.LOADING
+        while not self._stopping.is_set() and any(client.position(one) < end for one, end in ends.items()):
+            self._turn(client, catching_up=True)
+        return set() if self._fed.loaded else set(self._fed.commanded.outranked)
 
     def _publish(self) -> None:
         """Decide by what has been read; whoever holds something open has to look at it again."""

@@ -12,6 +12,8 @@ from monitor.core.instants import MINUTE
 from monitor.gateway import MemoryView
 from monitor.gateway.changes import ChangeKind
 from monitor.gateway.follower import Follower, FollowerState, present
+from monitor.gateway.orders import OrderReader
+from monitor.gateway.view import View
 from monitor.wire.topics import Topics
 from tests.gateway.worlds import Clocks, T, following, monitor, reason, until
 from tests.publish.worlds import broker_away
@@ -191,3 +193,58 @@ def test_a_broker_that_never_was_leaves_it_waiting() -> None:
         assert reason(follower, "s-1") == "view_stale"
     finally:
         follower.stop()
+
+
+# --- compaction that works while it loads ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def loadings(monkeypatch) -> list[View]:
+    """Each view that was begun."""
+    begun: list[View] = []
+
+    class Counted(View):
+        def __init__(self, partitions: int, *, loaded: bool = True) -> None:
+            super().__init__(partitions, loaded=loaded)
+            begun.append(self)
+
+    monkeypatch.setattr("monitor.gateway.follower.View", Counted)
+    return begun
+
+
+@pytest.mark.parametrize("older", [CommandType.REVOKE, CommandType.REINSTATE])
+def test_what_was_read_just_before_compaction_removed_it_does_not_stand(world, writer, loadings, monkeypatch, older) -> None:
+    of_another_life = writer.command("s-1", 5, older)  # and the tombstone behind it is gone too
+    writer.end("s-1", "s-2")
+    take = View.take_commands
+
+    def as_it_was(view, partition, records, *rest, **more):
+        if len(loadings) == 2 and any(record.key == b"s-1" for record in records):  # the first is none that reads
+            order = OrderReader(view.commanded).read(of_another_life.value)
+            view.commanded.merge("s-1", *order)
+        take(view, partition, records, *rest, **more)
+
+    monkeypatch.setattr(View, "take_commands", as_it_was)
+    with following(world) as follower:
+        assert [reason(follower, name) for name in ("s-1", "s-2")] == ["idle_timeout", "idle_timeout"]
+        assert len(loadings) == 3
+
+
+def test_a_weaker_command_that_really_stands_there_is_not_read_for_ever(world, writer, loadings) -> None:
+    writer.end("s-1", epoch=5, type_=CommandType.REVOKE)
+    writer.end("s-1", epoch=4)  # a zombie's
+    with following(world) as follower:
+        assert reason(follower, "s-1") == "admin_revoked"
+        assert len(loadings) == 3
+
+
+def test_what_is_undoubted_is_read_once(world, writer, loadings) -> None:
+    writer.end("s-1", epoch=5, type_=CommandType.REVOKE)
+    writer.end("s-1", epoch=4)
+    writer.end("s-1", epoch=5, type_=CommandType.REVOKE)  # the owner has put it right
+    writer.end("s-2", epoch=5)
+    writer.end("s-2", epoch=4)
+    writer.forget("s-2")
+    with following(world) as follower:
+        assert reason(follower, "s-1") == "admin_revoked"
+        assert len(loadings) == 2

@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 SESSIONS = [f"s-{n}" for n in range(60)]
 EAGER = {
-    "min.compaction.lag.ms": "0", "delete.retention.ms": "3000", "min.cleanable.dirty.ratio": "0.001", "segment.ms": "100",
+    "min.compaction.lag.ms": "1000", "delete.retention.ms": "0", "min.cleanable.dirty.ratio": "0.001", "segment.ms": "100",
 }  # fmt: skip
-"""Who follows has 3 s to see a tombstone, where topics of ours give an hour and more: what is gone before is seen by nobody."""
+"""Whoever follows has a second to see a tombstone, where topics of ours give an hour; what is older goes while it is read."""
 ROUNDS = 12
 
 
@@ -89,10 +89,6 @@ def compacted(world: World, writer: Monitor) -> None:
     until(fewer, 60)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="open fault: in 1 of some 30 runs on a busy machine a follower's picture differs from the model's for good; not understood yet",
-)
 def test_restarts_and_real_compaction_revive_nobody(apache_kafka) -> None:
     broker = apache_kafka(settings={"log.cleaner.backoff.ms": "100"})
     world = World(broker.bootstrap_servers, "gw-")
