@@ -140,6 +140,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 async def _serve(settings: SidecarSettings) -> None:
     # Here, because uvicorn and the cryptography of tokens take their time to import.
+    from monitor.gateway.enforcer import Enforcer
     from monitor.gateway.follower import Follower, present
     from monitor.gateway.issuer import IssuerKeys
     from monitor.gateway.server import Server
@@ -154,7 +155,8 @@ async def _serve(settings: SidecarSettings) -> None:
     tokens = settings.tokens
     keys = None if tokens is None else IssuerKeys(tokens.issuer)
     verifier = None if tokens is None or keys is None else TokenVerifier(tokens, keys)
-    sidecar = Sidecar(follower, settings.sources, present, verifier=verifier, settings=settings.settings, wording=settings.wording)
+    enforcer = Enforcer(follower, present, settings=settings.settings)
+    sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording)
     server = Server(sidecar, settings.host, settings.port)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, follower.stop)

@@ -12,7 +12,7 @@ used, never with a 5xx; a 503 says that the present is not known well enough.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 import msgspec
@@ -22,16 +22,15 @@ from monitor.core.errors import InvariantError
 from monitor.gateway.access import Verifies, bearer_token
 from monitor.gateway.answers import PLAIN, Asked, Wording, marks, reply_to
 from monitor.gateway.claims import Claims
-from monitor.gateway.decide import DEFAULTS, Settings, check
 from monitor.gateway.dialects import PREFIX, Original, OriginalRefused, asks, read_original
-from monitor.gateway.facts import Facts, Now
+from monitor.gateway.enforcer import NOTHING_SEEN, Enforcer, Seen
+from monitor.gateway.facts import Facts
 from monitor.gateway.identity import Request, SessionIdRefused, SessionIdSources
-from monitor.gateway.metrics import GatewayMetrics
 from monitor.gateway.refusals import TokenRefused
 from monitor.gateway.verdict import Outcome, Verdict
-from monitor.gateway.view import View
 from monitor.observe.health import Verdict as Health
 from monitor.wire.codec import encode
+from monitor.wire.events import MAX_TEXT
 from monitor.wire.problem import Refusal
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -51,28 +50,14 @@ _READS: Final = ("GET", "HEAD")
 _UNUSABLE: Final = Verdict(Outcome.REFUSE, Refusal.REQUEST_UNUSABLE.value)
 
 
-class Following(Protocol):
-    """A view that is kept up: `Follower`, `MemoryView`."""
+class _Question(msgspec.Struct, frozen=True):
+    """What a proxy asks, as far as it could be read."""
 
-    @property
-    def view(self) -> View:
-        """What is known now; another object each time that it was loaded."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has been loaded."""
-
-    @property
-    def last_error(self) -> str:
-        """Why it does not get on; empty where it does."""
-
-
-class _Judged(msgspec.Struct, frozen=True):
-    """A verdict, and what its answer tells besides."""
-
-    verdict: Verdict
     original: Original | None = None
-    session_id: str | None = None
+    facts: Facts = Facts()
+    seen: Seen = NOTHING_SEEN
+    turned_away: Verdict | None = None
+    """It can't be decided about: no usable session id, a token that is not taken."""
     description: str | None = None
     detail: str | None = None
 
@@ -81,13 +66,10 @@ class Sidecar:
     """Answers a proxy's questions by a view that somebody else starts and stops. For HTTP alone; no lifespan."""
 
     def __init__(
-        self, following: Following, sources: SessionIdSources, now: Callable[[], Now], *, verifier: Verifies | None = None,
-        settings: Settings = DEFAULTS, wording: Wording = PLAIN, metrics: GatewayMetrics | None = None,
-    ) -> None:  # fmt: skip
+        self, enforcer: Enforcer, sources: SessionIdSources, *, verifier: Verifies | None = None, wording: Wording = PLAIN
+    ) -> None:
         """`sources` says where session ids stand. With a `verifier` each bearer token is verified; without, none is looked at."""
-        self._following, self._sources, self._now, self._verifier = following, sources, now, verifier
-        self._settings, self._wording = settings, wording
-        self._metrics = metrics or GatewayMetrics()
+        self._enforcer, self._sources, self._verifier, self._wording = enforcer, sources, verifier, wording
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; its body is not read."""
@@ -108,60 +90,59 @@ class Sidecar:
     # -- may it pass? -----------------------------------------------------------------------------------
 
     async def _check(self, scope: Scope, path: bytes, send: Send) -> None:
-        judged = await self._judge(scope, path)
-        self._metrics.decided(judged.verdict)
-        if judged.verdict.outcome is not Outcome.ADMIT:
-            await self._refuse(scope, judged, send)
+        enforcer, question = self._enforcer, await self._read(scope, path)
+        verdict = enforcer.decide(question.facts, question.seen) if question.turned_away is None else enforcer.turned_away(question.turned_away)
+        if not verdict.admitted:
+            await self._refuse(scope, question, verdict, send)
             return
-        session_id = quote(judged.session_id or "", _SAFE, errors="replace").encode()
-        headers = [(SESSION_ID, session_id), _NO_STORE, (b"content-length", b"0"), *_encoded(marks(judged.verdict))]
+        session_id = quote(question.facts.session_id or "", _SAFE, errors="replace").encode()
+        headers = [(SESSION_ID, session_id), _NO_STORE, (b"content-length", b"0"), *_encoded(marks(verdict))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
     async def _refusal(self, scope: Scope, send: Send) -> None:
-        judged = await self._judge(scope, PREFIX)
-        if judged.verdict.outcome is Outcome.ADMIT:
+        question = await self._read(scope, PREFIX)
+        verdict = question.turned_away or self._enforcer.look(question.facts)
+        if verdict.admitted:
             # It was refused a moment ago. To say 200 here would be an answer that the service never gave.
             await _answer(send, 503, _TEXT, b"the session may go on: please retry\n", (b"retry-after", b"1"))
         else:
-            await self._refuse(scope, judged, send)
+            await self._refuse(scope, question, verdict, send)
 
-    async def _judge(self, scope: Scope, path: bytes) -> _Judged:
+    async def _read(self, scope: Scope, path: bytes) -> _Question:
         headers = scope["headers"]
         original = read_original(scope["method"], path, scope.get("query_string", b""), headers)
         if isinstance(original, OriginalRefused):
-            return _Judged(_UNUSABLE, detail=original.detail)
+            return _Question(turned_away=_UNUSABLE, detail=original.detail)
         claims = None
         if self._verifier is not None:
             found = await self._claims(self._verifier, headers)
             if isinstance(found, TokenRefused):
-                return _Judged(self._token_refused(found), original, description=found.description)
+                return _Question(original, turned_away=self._token_refused(found), description=found.description)
             claims = found
         session_id = self._sources.find(Request(headers, original.target, {} if claims is None else claims.session_ids))
         if isinstance(session_id, SessionIdRefused):
-            return _Judged(_UNUSABLE, original, detail=session_id.detail)
-        # Read here: a token may have waited for its issuer.
-        verdict = check(self._following.view, _facts(session_id, original, claims), self._now(), self._settings)
-        return _Judged(verdict, original, session_id)
+            return _Question(original, turned_away=_UNUSABLE, detail=session_id.detail)
+        return _Question(original, _facts(session_id, original, claims), _seen(headers, claims))
 
     async def _claims(self, verifier: Verifies, headers: Headers) -> Claims | TokenRefused | None:
         shown = bearer_token([value for name, value in headers if name == b"authorization"])
         if shown is None or isinstance(shown, TokenRefused):
             return shown
-        return await verifier.verify(shown, self._now().wall)
+        return await verifier.verify(shown, self._enforcer.now().wall)
 
     def _token_refused(self, found: TokenRefused) -> Verdict:
         if found.status == 503:
-            return Verdict(Outcome.REFUSE, Refusal.TOKEN_UNJUDGED.value, retry_after=self._settings.retry_after)
+            return Verdict(Outcome.REFUSE, Refusal.TOKEN_UNJUDGED.value, retry_after=self._enforcer.settings.retry_after)
         return Verdict(Outcome.REFUSE, Refusal.TOKEN_INVALID.value)
 
-    async def _refuse(self, scope: Scope, judged: _Judged, send: Send) -> None:
+    async def _refuse(self, scope: Scope, question: _Question, verdict: Verdict, send: Send) -> None:
         said = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        original = judged.original
+        original = question.original
         method, return_to = (scope["method"], None) if original is None else (original.method, original.return_to)
         reply = reply_to(
-            judged.verdict, Asked.of(said, method, return_to), self._wording, session_id=judged.session_id,
-            description=judged.description, detail=judged.detail,
+            verdict, Asked.of(said, method, return_to), self._wording, session_id=question.facts.session_id,
+            description=question.description, detail=question.detail,
         )  # fmt: skip
         length = (b"content-length", str(len(reply.body)).encode())
         await send({"type": "http.response.start", "status": reply.status, "headers": [*_encoded(reply.headers), length]})
@@ -173,14 +154,15 @@ class Sidecar:
         await _answer_health(send, Health(ok=True, reason="the event loop turns"))
 
     async def _readyz(self, send: Send) -> None:
-        error = self._following.last_error
-        ready = self._following.ready
+        error = self._enforcer.following.last_error
+        ready = self._enforcer.following.ready
         state = "the view is loaded" if ready else "the view is not loaded yet"
         await _answer_health(send, Health(ok=ready, reason=f"{state}: {error}" if error else state))
 
     async def _metrics_page(self, send: Send) -> None:
-        self._metrics.observe(self._following.view, self._now())
-        await _answer(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(self._metrics.registry))
+        metrics = self._enforcer.metrics
+        metrics.observe(self._enforcer.following.view, self._enforcer.now())
+        await _answer(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(metrics.registry))
 
     _PAGES: Final = {b"/healthz": _healthz, b"/readyz": _readyz, b"/metrics": _metrics_page}
 
@@ -193,6 +175,11 @@ def _facts(session_id: str | None, original: Original, claims: Claims | None) ->
         session_id, claims.subject, claims.principal, claims.roles, claims.tenant, original.client_ip,
         auth_time=claims.auth_time, whole_second=claims.whole_second, acr=claims.acr,
     )  # fmt: skip
+
+
+def _seen(headers: Headers, claims: Claims | None) -> Seen:
+    user_agent = next((value.decode("latin-1")[:MAX_TEXT] for name, value in headers if name == b"user-agent"), None)
+    return Seen(user_agent or None, None if claims is None else claims.expires)
 
 
 def _encoded(headers: Iterable[tuple[str, str]]) -> Headers:

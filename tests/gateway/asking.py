@@ -4,6 +4,8 @@ import json
 from typing import NamedTuple
 
 from monitor.gateway import MemoryView, Now
+from monitor.gateway.decide import DEFAULTS
+from monitor.gateway.enforcer import Enforcer
 from monitor.gateway.identity import parse_sources
 from monitor.gateway.sidecar import Sidecar
 from monitor.publish import hashed_session_id
@@ -25,9 +27,12 @@ class Answered(NamedTuple):
         return json.loads(self.body)
 
 
-def sidecar(view: MemoryView | None = None, *, sources: str = "cookie:session", now=NOW, **settings) -> Sidecar:
+def sidecar(
+    view: MemoryView | None = None, *, sources: str = "cookie:session", now=NOW, settings=DEFAULTS, metrics=None, witnesses=(), **more
+) -> Sidecar:
     """One whose view is fresh, unless another is given."""
-    return Sidecar(view or fresh(), parse_sources(sources), lambda: now, **settings)
+    enforcer = Enforcer(view or fresh(), lambda: now, settings=settings, metrics=metrics, witnesses=witnesses)
+    return Sidecar(enforcer, parse_sources(sources), **more)
 
 
 def fresh(**settings) -> MemoryView:
