@@ -14,7 +14,7 @@ from monitor.publish.producer import KafkaPythonProducer
 from monitor.wire.receipts import Receipt, encode_receipt
 
 _CONNECTING: Final = 5.0
-_DELIVERY: Final[Millis] = 10 * SECOND
+_DELIVERY: Final[Millis] = 5 * SECOND
 _LINGER: Final[Millis] = 2
 """So that what is written at once goes in one batch."""
 _SPARE: Final = 1.0
@@ -41,7 +41,7 @@ class ReceiptLog:
         self._producer = KafkaPythonProducer(connection.kafka_python(), topic, _CONNECTING, _DELIVERY, _LINGER)
 
     def write(self, receipts: Sequence[Receipt]) -> None:
-        """Return once the broker has them all, in order, within 11 s. Raises AbsenceError where some may be missing."""
+        """Return once the broker has them all, in order, within 6 s. Raises AbsenceError where some may be missing."""
         outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
         try:
             for receipt in receipts:
