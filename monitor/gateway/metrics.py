@@ -37,6 +37,8 @@ class GatewayMetrics:
         )
         self._admitted = {stale: decisions.labels(Outcome.ADMIT.value, STALE if stale else "") for stale in (False, True)}
         self._refused = {reason: decisions.labels(Outcome.REFUSE.value, reason) for reason in REASONS}
+        cut = Counter("gateway_cut", "Running requests and open streams that were cut, by reason.", ("reason",), namespace=NAMESPACE, registry=registry)
+        self._cut = {reason: cut.labels(reason) for reason in REASONS}
         self._age = gauge("view_age_seconds", "Since the partition's log time last advanced here; +Inf: never.", "partition")
         self._loaded = gauge("view_loaded", "1: the view has been loaded, 0: nobody is admitted yet.")
         self._behind = gauge("view_behind_controls", "1: some partition is ruled by controls that have not been read here.")
@@ -51,6 +53,10 @@ class GatewayMetrics:
             self._admitted[verdict.stale].inc()
         else:
             self._refused.get(verdict.reason, self._refused[OTHER]).inc()
+
+    def cut(self, verdict: Verdict, inflight: int) -> None:
+        """Count what was cut while it ran."""
+        self._cut.get(verdict.reason, self._cut[OTHER]).inc(inflight)
 
     def observe(self, view: View, now: Now) -> None:
         """Take the view's figures: before each scrape. O(partitions and locks)."""

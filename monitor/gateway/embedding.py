@@ -1,0 +1,195 @@
+"""`Gateway`: what an application holds that enforces for itself, by the middleware of `asgi` or `wsgi`.
+
+It follows the topics, reads requests and decides about them. It begins by itself with the first request (or with the
+application's lifespan), in every process anew, so servers may fork. Until the view is loaded, what is asked about is refused: 503.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, Self
+
+from msgspec.structs import replace
+
+from monitor.broker.connection import Connection
+from monitor.core.errors import InputError
+from monitor.gateway.answers import PLAIN, Wording
+from monitor.gateway.background import Background
+from monitor.gateway.changes import Change, Listener
+from monitor.gateway.claims import ClaimRules
+from monitor.gateway.decide import DEFAULTS, Settings
+from monitor.gateway.discovery import check_issuer
+from monitor.gateway.enforcer import Enforcer, Following, Witness
+from monitor.gateway.facts import Now
+from monitor.gateway.follower import Follower, present
+from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
+from monitor.gateway.metrics import GatewayMetrics
+from monitor.gateway.question import Headers, Question, Questions, shown_token
+from monitor.gateway.shared_verifier import Checks, SharedVerifier, verifier_by
+from monitor.wire.topics import Topics
+
+_THREAD: Final = "session-monitor-gateway"
+
+
+class Followed(Following, Protocol):
+    """A view with a life: `Follower`, `MemoryView`."""
+
+    def start(self) -> None:
+        """Begin to follow; returns at once."""
+
+    def stop(self) -> None:
+        """End."""
+
+    def wait_ready(self, seconds: float) -> bool:
+        """Wait until it is loaded; whether it is."""
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` with what changes."""
+
+
+class Gateway:
+    """One for an application, whatever threads and event loops it has. `start` and `stop` it, use `with`, or let it begin by itself."""
+
+    def __init__(
+        self, *, session_id: str = "", bootstrap_servers: str = "", connection: Connection | None = None, topic_prefix: str = "",
+        issuer: str = "", audience: str | Sequence[str] = (), tokens: ClaimRules | None = None, settings: Settings = DEFAULTS,
+        wording: Wording = PLAIN, witnesses: Sequence[Witness] = (), metrics: GatewayMetrics | None = None,
+        view: Followed | None = None, verifier: Checks | None = None, now: Callable[[], Now] = present,
+    ) -> None:  # fmt: skip
+        """Nothing is read before it begins. Raises InputError for what can't be used.
+
+        `session_id` says where session ids stand: `cookie:session`, `claim:sid,header:x-session` ... (docs/identity.md); with an
+        issuer it is `claim:sid` unless said otherwise. `bootstrap_servers` or `connection`: where Kafka is. `issuer` and `audience`: whose
+        bearer tokens are verified, and which of them are for us; `tokens` says the same in all detail. For tests, `view` (a
+        `MemoryView`) takes the place of Kafka, `verifier` that of the issuer, `now` that of the clocks.
+        """
+        self._tokens = _tokens(issuer, audience, tokens, session_id)
+        self._sources = _sources(session_id, verified=self._tokens is not None or verifier is not None)
+        self._source = _source(bootstrap_servers, connection, view)
+        self._topics, self._checks = Topics(topic_prefix), verifier
+        self.wording: Final = wording
+        self.background = Background(_THREAD)
+        """Runs while the gateway does."""
+        self._following = self._followed()
+        self.enforcer: Final = Enforcer(self._following, now, settings=settings, metrics=metrics, witnesses=witnesses)
+        self.questions = Questions(self.enforcer, self._sources)
+        """Reads requests, on event loops; `question_now` does in threads."""
+        self._verifier: SharedVerifier | None = None
+        self._listeners: tuple[Listener, ...] = ()
+        self._subscribed: Followed | None = None
+        self._process: int | None = None
+        self._changing = threading.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the view is loaded: for the application's own readiness."""
+        return self.running and self._following.ready
+
+    @property
+    def running(self) -> bool:
+        """Whether it has begun, in this process."""
+        return self._process == os.getpid()
+
+    def start(self) -> None:
+        """Begin; returns at once. Raises MissingExtraError. Where it runs already this does nothing, at no cost to speak of."""
+        if not self.running:
+            with self._changing:
+                if not self.running:
+                    self._begin()
+                    self._process = os.getpid()
+
+    def stop(self) -> None:
+        """End, within 25 s at the worst; idempotent. What is known stays, and ages."""
+        with self._changing:
+            if self.running:
+                self._process = None
+                self._following.stop()
+                if self._verifier is not None:
+                    self._verifier.stop()
+                self.background.stop()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End."""
+        self.stop()
+
+    def wait_ready(self, seconds: float) -> bool:
+        """Wait until the view is loaded; whether it is."""
+        return self._following.wait_ready(seconds)
+
+    def question_now(self, headers: Headers, target: str, client_ip: str | None = None) -> Question:
+        """As `questions.read`, in a thread."""
+        shown = None if self._verifier is None else shown_token(headers)
+        if self._verifier is not None and isinstance(shown, str):
+            return self.questions.told(headers, target, client_ip, self._verifier.verify_now(shown, self.enforcer.now().wall))
+        return self.questions.told(headers, target, client_ip, None if isinstance(shown, str) else shown)
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` with what changes, from the thread that feeds the view: it must neither raise nor wait."""
+        with self._changing:
+            self._listeners = (*self._listeners, listener)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Call it no more."""
+        with self._changing:
+            self._listeners = tuple(one for one in self._listeners if one != listener)
+
+    def _begin(self) -> None:
+        # Anew: after a fork the threads are the parent's, and so are its connections.
+        self.background, self._following = Background(_THREAD), self._followed()
+        self.background.start()
+        self._verifier = self._shared_verifier()
+        self.enforcer.following, self.questions = self._following, Questions(self.enforcer, self._sources, self._verifier)
+        if self._subscribed is not self._following:
+            self._following.subscribe(self._changed)
+            self._subscribed = self._following
+        self._following.start()
+
+    def _followed(self) -> Followed:
+        return Follower(self._source, self._topics) if isinstance(self._source, Connection) else self._source
+
+    def _shared_verifier(self) -> SharedVerifier | None:
+        if self._checks is not None:
+            return SharedVerifier(self._checks, self.background)
+        if self._tokens is None:
+            return None
+        verifier = verifier_by(self._tokens, self.background)
+        verifier.start()
+        return verifier
+
+    def _changed(self, changes: Sequence[Change]) -> None:
+        for listener in self._listeners:
+            listener(changes)
+
+
+def _tokens(issuer: str, audience: str | Sequence[str], tokens: ClaimRules | None, session_id: str) -> ClaimRules | None:
+    if tokens is not None:
+        if issuer or audience:
+            raise InputError("gateway: tokens is given, so issuer and audience must not be: they stand in it")
+        return replace(tokens, session_ids=parse_sources(session_id).claims) if session_id else tokens
+    if not issuer:
+        if audience:
+            raise InputError("gateway: audience is given without issuer, so no token would be verified; give issuer too")
+        return None
+    claims = parse_sources(session_id).claims if session_id else ("sid",)
+    return ClaimRules(check_issuer(issuer), (audience,) if isinstance(audience, str) else tuple(audience), claims)
+
+
+def _sources(session_id: str, *, verified: bool) -> SessionIdSources:
+    if not session_id and not verified:
+        raise InputError(f"gateway: nothing says where session ids stand; give session_id ({ALLOWED}), or issuer")
+    sources = parse_sources(session_id or "claim:sid")
+    if sources.claims and not verified:
+        raise InputError(f"gateway: session_id {session_id!r} takes a claim, which only a verified token has; give issuer and audience")
+    return sources
+
+
+def _source(bootstrap_servers: str, connection: Connection | None, view: Followed | None) -> Connection | Followed:
+    given = [one for one in (bootstrap_servers and Connection(bootstrap_servers=bootstrap_servers), connection, view) if one]
+    if len(given) != 1:
+        raise InputError("gateway: give one of bootstrap_servers, connection and view: where it learns who has ended")
+    return given[0]
