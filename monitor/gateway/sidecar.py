@@ -27,6 +27,7 @@ from monitor.gateway.enforcer import NOTHING_SEEN, Enforcer, Seen
 from monitor.gateway.facts import Facts
 from monitor.gateway.identity import Request, SessionIdRefused, SessionIdSources
 from monitor.gateway.refusals import TokenRefused
+from monitor.gateway.routes import Route, RouteRefused, Routes, stricter
 from monitor.gateway.verdict import Outcome, Verdict
 from monitor.observe.health import Verdict as Health
 from monitor.wire.codec import encode
@@ -38,6 +39,8 @@ Scope: TypeAlias = Mapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
+NO_ROUTES: Final = Routes()
+"""Nothing is known of any path."""
 REFUSAL: Final = b"/refusal"
 SESSION_ID: Final = b"x-session-id"
 """Of an admitted request: its session, percent-encoded where it has other than visible ASCII, or `%`; empty where there is none.
@@ -66,10 +69,13 @@ class Sidecar:
     """Answers a proxy's questions by a view that somebody else starts and stops. For HTTP alone; no lifespan."""
 
     def __init__(
-        self, enforcer: Enforcer, sources: SessionIdSources, *, verifier: Verifies | None = None, wording: Wording = PLAIN
-    ) -> None:
-        """`sources` says where session ids stand. With a `verifier` each bearer token is verified; without, none is looked at."""
-        self._enforcer, self._sources, self._verifier, self._wording = enforcer, sources, verifier, wording
+        self, enforcer: Enforcer, sources: SessionIdSources, *, verifier: Verifies | None = None, wording: Wording = PLAIN, routes: Routes = NO_ROUTES
+    ) -> None:  # fmt: skip
+        """`sources` says where session ids stand, `routes` what is behind which path.
+
+        With a `verifier` each bearer token is verified; without, none is looked at.
+        """
+        self._enforcer, self._sources, self._verifier, self._wording, self._routes = enforcer, sources, verifier, wording, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; its body is not read."""
@@ -114,6 +120,9 @@ class Sidecar:
         original = read_original(scope["method"], path, scope.get("query_string", b""), headers)
         if isinstance(original, OriginalRefused):
             return _Question(turned_away=_UNUSABLE, detail=original.detail)
+        route = self._routes.find(original.target)
+        if isinstance(route, RouteRefused):
+            return _Question(original, turned_away=_UNUSABLE, detail=route.detail)
         claims = None
         if self._verifier is not None:
             found = await self._claims(self._verifier, headers)
@@ -123,7 +132,7 @@ class Sidecar:
         session_id = self._sources.find(Request(headers, original.target, {} if claims is None else claims.session_ids))
         if isinstance(session_id, SessionIdRefused):
             return _Question(original, turned_away=_UNUSABLE, detail=session_id.detail)
-        return _Question(original, _facts(session_id, original, claims), _seen(headers, claims))
+        return _Question(original, _facts(session_id, original, route, claims), _seen(headers, claims))
 
     async def _claims(self, verifier: Verifies, headers: Headers) -> Claims | TokenRefused | None:
         shown = bearer_token([value for name, value in headers if name == b"authorization"])
@@ -167,13 +176,17 @@ class Sidecar:
     _PAGES: Final = {b"/healthz": _healthz, b"/readyz": _readyz, b"/metrics": _metrics_page}
 
 
-def _facts(session_id: str | None, original: Original, claims: Claims | None) -> Facts:
-    """What can be vouched for. The classification and the workload are the service's to know: unknown here."""
+def _facts(session_id: str | None, original: Original, route: Route, claims: Claims | None) -> Facts:
+    """What can be vouched for: by the proxy, the operator's routes, and a verified token."""
     if claims is None:
-        return Facts(session_id, client_ip=original.client_ip)
+        return Facts(
+            session_id, client_ip=original.client_ip, classification=route.classification, workload=route.workload, route=route.route,
+            posture=route.posture, without_session=route.without_session,
+        )  # fmt: skip
     return Facts(
         session_id, claims.subject, claims.principal, claims.roles, claims.tenant, original.client_ip,
-        auth_time=claims.auth_time, whole_second=claims.whole_second, acr=claims.acr,
+        route.classification, route.workload, route.route, claims.auth_time, claims.whole_second, claims.acr,
+        stricter(route.posture, claims.posture), route.without_session,
     )  # fmt: skip
 
 
