@@ -89,6 +89,10 @@ class Routes:
         return UNKNOWN
 
 
+NO_ROUTES: Final = Routes()
+"""Nothing is known of any path."""
+
+
 def parse_routes(texts: Iterable[str]) -> Routes:
     """The table of these options, in their order; a word that begins with '/' begins a route. Raises InputError.
 
