@@ -25,6 +25,7 @@ from monitor.gateway.follower import Follower, present
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
 from monitor.gateway.metrics import GatewayMetrics
 from monitor.gateway.question import Headers, Question, Questions, shown_token
+from monitor.gateway.routes import parse_routes
 from monitor.gateway.shared_verifier import Checks, SharedVerifier, verifier_by
 from monitor.wire.topics import Topics
 
@@ -53,26 +54,27 @@ class Gateway:
     def __init__(
         self, *, session_id: str = "", bootstrap_servers: str = "", connection: Connection | None = None, topic_prefix: str = "",
         issuer: str = "", audience: str | Sequence[str] = (), tokens: ClaimRules | None = None, settings: Settings = DEFAULTS,
-        wording: Wording = PLAIN, witnesses: Sequence[Witness] = (), metrics: GatewayMetrics | None = None,
+        wording: Wording = PLAIN, routes: Sequence[str] = (), witnesses: Sequence[Witness] = (), metrics: GatewayMetrics | None = None,
         view: Followed | None = None, verifier: Checks | None = None, now: Callable[[], Now] = present,
     ) -> None:  # fmt: skip
         """Nothing is read before it begins. Raises InputError for what can't be used.
 
         `session_id` says where session ids stand: `cookie:session`, `claim:sid,header:x-session` ... (docs/identity.md); with an
         issuer it is `claim:sid` unless said otherwise. `bootstrap_servers` or `connection`: where Kafka is. `issuer` and `audience`: whose
-        bearer tokens are verified, and which of them are for us; `tokens` says the same in all detail. For tests, `view` (a
-        `MemoryView`) takes the place of Kafka, `verifier` that of the issuer, `now` that of the clocks.
+        bearer tokens are verified, and which of them are for us; `tokens` says the same in all detail. `routes`: what is behind
+        which path, as the sidecar's --route says it (docs/gateway.md). For tests, `view` (a `MemoryView`) takes the place of Kafka,
+        `verifier` that of the issuer, `now` that of the clocks.
         """
         self._tokens = _tokens(issuer, audience, tokens, session_id)
         self._sources = _sources(session_id, verified=self._tokens is not None or verifier is not None)
         self._source = _source(bootstrap_servers, connection, view)
-        self._topics, self._checks = Topics(topic_prefix), verifier
+        self._topics, self._checks, self._routes = Topics(topic_prefix), verifier, parse_routes(routes)
         self.wording: Final = wording
         self.background = Background(_THREAD)
         """Runs while the gateway does."""
         self._following = self._followed()
         self.enforcer: Final = Enforcer(self._following, now, settings=settings, metrics=metrics, witnesses=witnesses)
-        self.questions = Questions(self.enforcer, self._sources)
+        self.questions = Questions(self.enforcer, self._sources, routes=self._routes)
         """Reads requests, on event loops; `question_now` does in threads."""
         self._verifier: SharedVerifier | None = None
         self._listeners: tuple[Listener, ...] = ()
@@ -143,7 +145,7 @@ class Gateway:
         self.background, self._following = Background(_THREAD), self._followed()
         self.background.start()
         self._verifier = self._shared_verifier()
-        self.enforcer.following, self.questions = self._following, Questions(self.enforcer, self._sources, self._verifier)
+        self.enforcer.following, self.questions = self._following, Questions(self.enforcer, self._sources, self._verifier, self._routes)
         if self._subscribed is not self._following:
             self._following.subscribe(self._changed)
             self._subscribed = self._following

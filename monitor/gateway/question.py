@@ -16,6 +16,7 @@ from monitor.gateway.enforcer import NOTHING_SEEN, Enforcer, Seen
 from monitor.gateway.facts import Facts
 from monitor.gateway.identity import Request, SessionIdRefused, SessionIdSources
 from monitor.gateway.refusals import TokenRefused
+from monitor.gateway.routes import NO_ROUTES, Route, RouteRefused, Routes, stricter
 from monitor.gateway.verdict import Outcome, Verdict
 from monitor.wire.events import MAX_TEXT
 from monitor.wire.problem import Refusal
@@ -40,9 +41,14 @@ class Question(msgspec.Struct, frozen=True):
 class Questions:
     """Reads requests for one enforcer. Whatever a client sends gives a question; nothing here raises."""
 
-    def __init__(self, enforcer: Enforcer, sources: SessionIdSources, verifier: Verifies | None = None) -> None:
-        """`sources` says where session ids stand. With a `verifier` each bearer token is verified; without, none is looked at."""
-        self._enforcer, self._sources, self._verifier = enforcer, sources, verifier
+    def __init__(
+        self, enforcer: Enforcer, sources: SessionIdSources, verifier: Verifies | None = None, routes: Routes = NO_ROUTES
+    ) -> None:
+        """`sources` says where session ids stand, `routes` what is behind which path.
+
+        With a `verifier` each bearer token is verified; without, none is looked at.
+        """
+        self._enforcer, self._sources, self._verifier, self._routes = enforcer, sources, verifier, routes
 
     async def read(self, headers: Headers, target: str, client_ip: str | None = None) -> Question:
         """The question of a request to `target` (its path as it was sent, percent-encoded)."""
@@ -60,7 +66,10 @@ class Questions:
         session_id = self._sources.find(Request(headers, target, {} if token is None else token.session_ids))
         if isinstance(session_id, SessionIdRefused):
             return unusable(session_id.detail)
-        return Question(_facts(session_id, client_ip, token), _seen(headers, token))
+        route = self._routes.find(target)
+        if isinstance(route, RouteRefused):
+            return unusable(route.detail)
+        return Question(_facts(session_id, client_ip, route, token), _seen(headers, token))
 
     def decide(self, question: Question) -> Verdict:
         """The verdict, counted and told."""
@@ -100,13 +109,16 @@ def encoded(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("ascii"), value.encode("ascii", "replace")) for name, value in headers]
 
 
-def _facts(session_id: str | None, client_ip: str | None, claims: Claims | None) -> Facts:
-    """What can be vouched for. The classification and the workload are the service's to know: unknown here."""
+def _facts(session_id: str | None, client_ip: str | None, route: Route, claims: Claims | None) -> Facts:
+    """What can be vouched for: by the adapter, the operator's routes, and a verified token."""
     if claims is None:
-        return Facts(session_id, client_ip=client_ip)
+        return Facts(
+            session_id, client_ip=client_ip, classification=route.classification, workload=route.workload, route=route.route,
+            posture=route.posture, without_session=route.without_session,
+        )  # fmt: skip
     return Facts(
-        session_id, claims.subject, claims.principal, claims.roles, claims.tenant, client_ip, auth_time=claims.auth_time,
-        whole_second=claims.whole_second, acr=claims.acr,
+        session_id, claims.subject, claims.principal, claims.roles, claims.tenant, client_ip, route.classification, route.workload,
+        route.route, claims.auth_time, claims.whole_second, claims.acr, stricter(route.posture, claims.posture), route.without_session,
     )  # fmt: skip
 
 

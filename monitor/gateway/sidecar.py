@@ -24,6 +24,7 @@ from monitor.gateway.dialects import PREFIX, Original, OriginalRefused, asks, re
 from monitor.gateway.enforcer import Enforcer
 from monitor.gateway.identity import SessionIdSources
 from monitor.gateway.question import Question, Questions, encoded, refusal_of, unusable
+from monitor.gateway.routes import NO_ROUTES, Routes
 from monitor.gateway.verdict import Verdict
 from monitor.observe.health import Verdict as Health
 from monitor.wire.codec import encode
@@ -48,10 +49,14 @@ class Sidecar:
     """Answers a proxy's questions by a view that somebody else starts and stops. For HTTP alone; no lifespan."""
 
     def __init__(
-        self, enforcer: Enforcer, sources: SessionIdSources, *, verifier: Verifies | None = None, wording: Wording = PLAIN
-    ) -> None:
-        """`sources` says where session ids stand. With a `verifier` each bearer token is verified; without, none is looked at."""
-        self._enforcer, self._questions, self._wording = enforcer, Questions(enforcer, sources, verifier), wording
+        self, enforcer: Enforcer, sources: SessionIdSources, *, verifier: Verifies | None = None, wording: Wording = PLAIN,
+        routes: Routes = NO_ROUTES,
+    ) -> None:  # fmt: skip
+        """`sources` says where session ids stand, `routes` what is behind which path.
+
+        With a `verifier` each bearer token is verified; without, none is looked at.
+        """
+        self._enforcer, self._questions, self._wording = enforcer, Questions(enforcer, sources, verifier, routes), wording
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; its body is not read."""

@@ -431,3 +431,13 @@ async def test_an_error_of_the_application_is_its_own() -> None:
 
     with gateway() as one, pytest.raises(ValueError, match="broken"):
         await SessionMiddleware(broken, one)({"type": "http", "method": "GET", "path": "/", "headers": [(b"cookie", COOKIE_HEADER.encode())]}, None, None)
+
+
+async def test_what_the_operator_says_of_paths_counts() -> None:
+    one_gateway = gateway(now=Now(T, 60_001), routes=["/public posture=best-effort without-session=admit"])
+    async with served(SessionMiddleware(App(), one_gateway)) as address, client(address) as one:
+        for path, cookie, status in (("/public", "", 200), ("/public", COOKIE_HEADER, 200), ("/models", COOKIE_HEADER, 503), ("/models", "", 401)):
+            await one.ask(path, Cookie=cookie)
+            answered, headers = await one.head()
+            await one.body(headers)
+            assert (path, cookie, answered) == (path, cookie, status)
