@@ -61,7 +61,7 @@ class Running:
         self, enforcer: Enforcer, loop: asyncio.AbstractEventLoop, *, drain: Millis = DRAIN, sweep: Millis = SWEEP
     ) -> None:  # fmt: skip
         """Watch from now on. `drain`: how long a request may go on when its session has ended; 0: not at all."""
-        self._enforcer, self._loop, self._drain, self._sweep_every = enforcer, loop, drain, sweep
+        self._enforcer, self.loop, self._drain, self._sweep_every = enforcer, loop, drain, sweep
         self._runs: dict[str, set[Run]] = {}
         self._changing = threading.Lock()
         self._closed = False
@@ -74,7 +74,7 @@ class Running:
     @property
     def closed(self) -> bool:
         """Whether nobody is watched any more: `close`, or the event loop is gone."""
-        return self._closed or self._loop.is_closed()
+        return self._closed or self.loop.is_closed()
 
     def begin(self, run: Run) -> None:
         """It runs. To be called before it is decided about. Half a microsecond."""
@@ -109,7 +109,7 @@ class Running:
     def _call(self, function: Callable[[list[str]], None], names: list[str]) -> None:
         # A loop that has been closed has nobody left to cut.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function, names)
+            self.loop.call_soon_threadsafe(function, names)
 
     def _look(self, names: list[str], dated: bool = False) -> None:
         """Look at all runs of these sessions; `dated`: at those alone that tell when they were authenticated."""
@@ -125,7 +125,7 @@ class Running:
                 if some:
                     self._end(some)
         if names:
-            self._loop.call_soon(self._look, names, dated)
+            self.loop.call_soon(self._look, names, dated)
 
     def _refused(self, run: Run) -> Verdict | None:
         if run.ended:
@@ -140,7 +140,7 @@ class Running:
             except ExceptionGroup:
                 log.exception("session_end_callback_failed")
         if self._drain:
-            self._loop.call_later(self._drain / SECOND, self._cut, refused)
+            self.loop.call_later(self._drain / SECOND, self._cut, refused)
         else:
             self._cut(refused)
 
@@ -157,4 +157,4 @@ class Running:
     def _sweep(self) -> None:
         if not self._closed:
             self._look(list(self._runs), dated=True)
-            self._loop.call_later(self._sweep_every / SECOND, self._sweep)
+            self.loop.call_later(self._sweep_every / SECOND, self._sweep)

@@ -192,7 +192,7 @@ async def test_what_has_ended_is_forgotten(world) -> None:
 async def test_changes_that_meet_nobody_do_not_wake_the_loop(world, monkeypatch) -> None:
     world.begin(Run())
     await turns()
-    monkeypatch.setattr(world.running._loop, "call_soon_threadsafe", lambda *_: pytest.fail("woken"))
+    monkeypatch.setattr(world.running.loop, "call_soon_threadsafe", lambda *_: pytest.fail("woken"))
     world.view.revoke("s-2", T)
     world.view.forget("s-1")
 
