@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import importlib.util
 import ipaddress
+import secrets
 import signal
+import socket
 import sys
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -24,6 +26,7 @@ from monitor.gateway.discovery import check_issuer
 from monitor.gateway.facts import WithoutSession
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
 from monitor.gateway.routes import KEYS, Routes, parse_routes
+from monitor.wire.events import MAX_TEXT
 
 PARTS: Final = ("uvicorn", "aiohttp", "joserfc")
 """What the extra brings."""
@@ -46,6 +49,9 @@ class SidecarSettings(msgspec.Struct, frozen=True):
     tokens: ClaimRules | None
     """None: without an issuer."""
     routes: Routes
+    name: str
+    """Of this running instance: what receipts call the gateway."""
+    receipts: bool
 
 
 def register(program: typer.Typer) -> None:
@@ -90,6 +96,10 @@ def gateway(
     resource_metadata: Annotated[
         str, typer.Option(help="URL of the protected resource's metadata (RFC 9728), told in challenges: MCP clients log in by it.")
     ] = "",
+    name: Annotated[
+        str, typer.Option(help="Of this running instance, another for each; by default gateway/HOST/ and something random.")
+    ] = "",
+    receipts: Annotated[bool, typer.Option(help="Prove on enforcement-receipts what is in force here, and who was refused.")] = True,
 ) -> None:
     """Tell a proxy which requests may pass, until SIGTERM or Ctrl-C. Exit code 0: ended because told to."""
     rules = _tokens(
@@ -100,6 +110,7 @@ def gateway(
         installation, host, port, _sources(session_id, rules),
         Settings(max_view_age=within("--max-view-age", max_view_age, VIEW_AGES), without_session=without_session),
         _wording(reauth_url, resource_metadata, redirect_browsers=redirect_browsers), rules, parse_routes(route or ()),
+        _name(name), receipts,
     )  # fmt: skip
     require_gateway()
     if not _loopback(host):
@@ -163,6 +174,13 @@ def _is_url(text: str, *, local: bool = False) -> bool:
     return False
 
 
+def _name(given: str) -> str:
+    name = given or f"gateway/{socket.gethostname()}/{secrets.token_hex(4)}"
+    if len(name) > MAX_TEXT or not name.isprintable():
+        raise InputError(f"--name must have at most {MAX_TEXT} characters, all printable")
+    return name
+
+
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -184,6 +202,9 @@ async def _serve(settings: SidecarSettings) -> None:
     from monitor.gateway.enforcer import Enforcer
     from monitor.gateway.follower import Follower, present
     from monitor.gateway.issuer import IssuerKeys
+    from monitor.gateway.metrics import GatewayMetrics
+    from monitor.gateway.receipt_log import ReceiptLog
+    from monitor.gateway.receipts import Receipts
     from monitor.gateway.server import Server
     from monitor.gateway.sidecar import Sidecar
     from monitor.gateway.tokens import TokenVerifier
@@ -192,19 +213,28 @@ async def _serve(settings: SidecarSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, told.set)
-    follower = Follower(settings.installation.connection, settings.installation.topics)
+    connection, topics, metrics = settings.installation.connection, settings.installation.topics, GatewayMetrics()
+    follower = Follower(connection, topics)
+    follower.when_in_force(metrics.in_force)
+    receipts = Receipts(follower, settings.name, lambda: ReceiptLog(connection, topics.enforcement_receipts.name), present, metrics)
     tokens = settings.tokens
     keys = None if tokens is None else IssuerKeys(tokens.issuer)
     verifier = None if tokens is None or keys is None else TokenVerifier(tokens, keys)
-    enforcer = Enforcer(follower, present, settings=settings.settings)
+    witnesses = [receipts] if settings.receipts else []
+    enforcer = Enforcer(follower, present, settings=settings.settings, metrics=metrics, witnesses=witnesses)
     sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, routes=settings.routes)
     server = Server(sidecar, settings.host, settings.port)
     async with contextlib.AsyncExitStack() as stack:
+        if settings.receipts:
+            # Last of all: what they say is in force as long as somebody may ask.
+            stack.push_async_callback(asyncio.to_thread, receipts.stop)
         stack.push_async_callback(asyncio.to_thread, follower.stop)
         # A port that can't be had is said before anything else happens.
         await server.start()
         stack.push_async_callback(server.stop)
         follower.start()
+        if settings.receipts:
+            receipts.start()
         if keys is not None:
             stack.push_async_callback(keys.stop)
             starting = asyncio.create_task(keys.start(), name="issuer-keys-start")

@@ -10,6 +10,7 @@ from monitor.core.instants import DAY, NEVER, LogMillis, Millis
 from monitor.core.reasons import MESSAGE, Reason
 from monitor.gateway.changes import Change, Listener
 from monitor.gateway.facts import Now
+from monitor.gateway.in_force import ForceListener, InForce, count_commands
 from monitor.gateway.view import Positions, View
 from monitor.policy import compile_policy, version_of
 from monitor.wire.codec import Record
@@ -38,6 +39,7 @@ class MemoryView:
         self._ends = [0] * partitions
         self._control_end = 0
         self._listeners: list[Listener] = []
+        self._force_listeners: list[ForceListener] = []
         if policy is not None:
             self.rule(policy)
 
@@ -59,6 +61,10 @@ class MemoryView:
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with what has changed, from the thread that told."""
         self._listeners.append(listener)
+
+    def when_in_force(self, listener: ForceListener) -> None:
+        """Call `listener` with each thing that was told, from the thread that told. All instants are those of the log."""
+        self._force_listeners.append(listener)
 
     def expire(
         self, session_id: str, at: Millis, *, epoch: int = 0, reason: Reason = Reason.IDLE_TIMEOUT, cutoff: Millis | None = None,
@@ -127,7 +133,7 @@ class MemoryView:
         self._ends[partition] += 1
         changes: list[Change] = []
         self.view.take_commands(partition, [stored], Now(0, monotonic), changes)
-        self._tell(changes)
+        self._tell(changes, stored)
 
     def _control(self, control: Control) -> None:
         record = encode_control(control, control.appended)
@@ -139,6 +145,9 @@ class MemoryView:
         self.view.take_controls([stored], changes)
         self._tell(changes)
 
-    def _tell(self, changes: list[Change]) -> None:
+    def _tell(self, changes: list[Change], *commands: _Stored) -> None:
         for listener in self._listeners if changes else ():
             listener(changes)
+        told = InForce(self.view.applied, Now(0, -NEVER), count_commands(commands))
+        for force_listener in self._force_listeners:
+            force_listener(told)
