@@ -2,9 +2,12 @@
 
 It follows the topics, reads requests and decides about them. It begins by itself with the first request (or with the
 application's lifespan), in every process anew, so servers may fork. Until the view is loaded, what is asked about is refused: 503.
+What is in force here, and who was refused, is proven on `enforcement-receipts`.
 """
 
 import os
+import secrets
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, Self
@@ -19,12 +22,14 @@ from monitor.gateway.changes import Change, Listener
 from monitor.gateway.claims import ClaimRules
 from monitor.gateway.decide import DEFAULTS, Settings
 from monitor.gateway.discovery import check_issuer
-from monitor.gateway.enforcer import Enforcer, Following, Witness
+from monitor.gateway.enforcer import Enforcer, Witness
 from monitor.gateway.facts import Now
 from monitor.gateway.follower import Follower, present
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
 from monitor.gateway.metrics import GatewayMetrics
 from monitor.gateway.question import Headers, Question, Questions, shown_token
+from monitor.gateway.receipt_log import ReceiptLog
+from monitor.gateway.receipts import ForceFollowing, Receipts
 from monitor.gateway.routes import parse_routes
 from monitor.gateway.shared_verifier import Checks, SharedVerifier, verifier_by
 from monitor.wire.topics import Topics
@@ -32,7 +37,7 @@ from monitor.wire.topics import Topics
 _THREAD: Final = "session-monitor-gateway"
 
 
-class Followed(Following, Protocol):
+class Followed(ForceFollowing, Protocol):
     """A view with a life: `Follower`, `MemoryView`."""
 
     def start(self) -> None:
@@ -54,33 +59,50 @@ class Gateway:
     def __init__(
         self, *, session_id: str = "", bootstrap_servers: str = "", connection: Connection | None = None, topic_prefix: str = "",
         issuer: str = "", audience: str | Sequence[str] = (), tokens: ClaimRules | None = None, settings: Settings = DEFAULTS,
-        wording: Wording = PLAIN, routes: Sequence[str] = (), witnesses: Sequence[Witness] = (), metrics: GatewayMetrics | None = None,
-        view: Followed | None = None, verifier: Checks | None = None, now: Callable[[], Now] = present,
+        wording: Wording = PLAIN, routes: Sequence[str] = (), name: str = "application", receipts: bool = True,
+        witnesses: Sequence[Witness] = (), metrics: GatewayMetrics | None = None, view: Followed | None = None,
+        verifier: Checks | None = None, now: Callable[[], Now] = present,
     ) -> None:  # fmt: skip
-        """Nothing is read before it begins. Raises InputError for what can't be used.
+        """Nothing is read before it begins. Raises InputError for what can't be used, MissingExtraError where tokens can't be verified.
 
         `session_id` says where session ids stand: `cookie:session`, `claim:sid,header:x-session` ... (docs/identity.md); with an
         issuer it is `claim:sid` unless said otherwise. `bootstrap_servers` or `connection`: where Kafka is. `issuer` and `audience`: whose
         bearer tokens are verified, and which of them are for us; `tokens` says the same in all detail. `routes`: what is behind
-        which path, as the sidecar's --route says it (docs/gateway.md). For tests, `view` (a `MemoryView`) takes the place of Kafka,
+        which path, as the sidecar's --route says it (docs/gateway.md). `name`: what begins the names of its instances, each of
+        which is another; `receipts`: whether they prove what is in force. For tests, `view` (a `MemoryView`) takes the place of Kafka,
         `verifier` that of the issuer, `now` that of the clocks.
         """
         self._tokens = _tokens(issuer, audience, tokens, session_id)
         self._sources = _sources(session_id, verified=self._tokens is not None or verifier is not None)
         self._source = _source(bootstrap_servers, connection, view)
         self._topics, self._checks, self._routes = Topics(topic_prefix), verifier, parse_routes(routes)
+        self._name, self._proves, self._settings, self._now = name, receipts, settings, now
+        self._witnesses = tuple(witnesses)
+        self.metrics: Final = metrics or GatewayMetrics()
+        """On a registry of their own: `metrics.registry`."""
         self.wording: Final = wording
-        self.background = Background(_THREAD)
-        """Runs while the gateway does."""
-        self._following = self._followed()
-        self.enforcer: Final = Enforcer(self._following, now, settings=settings, metrics=metrics, witnesses=witnesses)
-        self.questions = Questions(self.enforcer, self._sources, routes=self._routes)
-        """Reads requests, on event loops; `question_now` does in threads."""
-        self._verifier: SharedVerifier | None = None
         self._listeners: tuple[Listener, ...] = ()
         self._subscribed: Followed | None = None
-        self._process: int | None = None
         self._changing = threading.Lock()
+        self._runs = False
+        self._assemble()
+
+    def _assemble(self) -> None:
+        """Make all parts, for this process: of another's the threads are not here, and the connections and the name are not ours."""
+        self._process = os.getpid()
+        self.background = Background(_THREAD)
+        """Runs while the gateway does."""
+        following = self._following = self._followed()
+        if self._subscribed is not following:
+            following.subscribe(self._changed)
+            following.when_in_force(self.metrics.in_force)
+            self._subscribed = following
+        self._receipts = self._make_receipts(following)
+        witnesses = self._witnesses if self._receipts is None else (*self._witnesses, self._receipts)
+        self.enforcer = Enforcer(following, self._now, settings=self._settings, metrics=self.metrics, witnesses=witnesses)
+        self._verifier = self._make_verifier()
+        self.questions = Questions(self.enforcer, self._sources, self._verifier, self._routes)
+        """Reads requests, on event loops; `question_now` does in threads."""
 
     @property
     def ready(self) -> bool:
@@ -90,24 +112,25 @@ class Gateway:
     @property
     def running(self) -> bool:
         """Whether it has begun, in this process."""
-        return self._process == os.getpid()
+        return self._runs and self._process == os.getpid()
 
     def start(self) -> None:
-        """Begin; returns at once. Raises MissingExtraError. Where it runs already this does nothing, at no cost to speak of."""
+        """Begin; returns at once. Where it runs already this does nothing, at no cost to speak of."""
         if not self.running:
             with self._changing:
                 if not self.running:
                     self._begin()
-                    self._process = os.getpid()
 
     def stop(self) -> None:
-        """End, within 25 s at the worst; idempotent. What is known stays, and ages."""
+        """End, within half a minute at the worst; idempotent. What is known stays, and ages."""
         with self._changing:
             if self.running:
-                self._process = None
+                self._runs = False
                 self._following.stop()
                 if self._verifier is not None:
                     self._verifier.stop()
+                if self._receipts is not None:
+                    self._receipts.stop()
                 self.background.stop()
 
     def __enter__(self) -> Self:
@@ -141,27 +164,30 @@ class Gateway:
             self._listeners = tuple(one for one in self._listeners if one != listener)
 
     def _begin(self) -> None:
-        # Anew: after a fork the threads are the parent's, and so are its connections.
-        self.background, self._following = Background(_THREAD), self._followed()
+        if self._process != os.getpid():
+            self._assemble()
         self.background.start()
-        self._verifier = self._shared_verifier()
-        self.enforcer.following, self.questions = self._following, Questions(self.enforcer, self._sources, self._verifier, self._routes)
-        if self._subscribed is not self._following:
-            self._following.subscribe(self._changed)
-            self._subscribed = self._following
+        if self._verifier is not None:
+            self._verifier.start()
+        if self._receipts is not None:
+            self._receipts.start()
         self._following.start()
+        self._runs = True
 
     def _followed(self) -> Followed:
         return Follower(self._source, self._topics) if isinstance(self._source, Connection) else self._source
 
-    def _shared_verifier(self) -> SharedVerifier | None:
+    def _make_receipts(self, following: Followed) -> Receipts | None:
+        source, topic = self._source, self._topics.enforcement_receipts.name
+        if not self._proves or not isinstance(source, Connection):
+            return None
+        name = f"{self._name}/{socket.gethostname()}/{secrets.token_hex(4)}"
+        return Receipts(following, name, lambda: ReceiptLog(source, topic), self._now, self.metrics)
+
+    def _make_verifier(self) -> SharedVerifier | None:
         if self._checks is not None:
             return SharedVerifier(self._checks, self.background)
-        if self._tokens is None:
-            return None
-        verifier = verifier_by(self._tokens, self.background)
-        verifier.start()
-        return verifier
+        return None if self._tokens is None else verifier_by(self._tokens, self.background)
 
     def _changed(self, changes: Sequence[Change]) -> None:
         for listener in self._listeners:

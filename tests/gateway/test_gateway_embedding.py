@@ -63,8 +63,8 @@ def test_it_begins_once_and_ends_twice_and_begins_again() -> None:
 
 def test_many_threads_begin_it_once() -> None:
     one, began = gateway(), []
-    followed = one._followed
-    one._followed = lambda: began.append(1) or followed()
+    begin = one._begin
+    one._begin = lambda: began.append(1) or begin()
     threads = [threading.Thread(target=one.start) for _ in range(20)]
     for thread in threads:
         thread.start()
