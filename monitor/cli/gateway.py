@@ -18,7 +18,7 @@ from monitor.cli.durations import within
 from monitor.cli.output import hint
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError, MissingExtraError
-from monitor.core.instants import HOUR, SECOND
+from monitor.core.instants import HOUR, MINUTE, SECOND, Millis
 from monitor.gateway.answers import RETURN_TO, Wording
 from monitor.gateway.claims import LARGEST_LEEWAY, NO_SESSION, ClaimRules, parse_service_rule
 from monitor.gateway.decide import Settings
@@ -32,6 +32,7 @@ PARTS: Final = ("uvicorn", "aiohttp", "joserfc")
 """What the extra brings."""
 VIEW_AGES: Final = (SECOND, HOUR)
 """The monitor says once a second how far it is."""
+GRANULARITIES: Final = (100, MINUTE)
 PORT: Final = 8180
 TOKENS: Final = "Tokens"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -50,8 +51,10 @@ class SidecarSettings(msgspec.Struct, frozen=True):
     """None: without an issuer."""
     routes: Routes
     name: str
-    """Of this running instance: what receipts call the gateway."""
+    """Of this running instance: the `source` of its events, and what receipts call the gateway."""
     receipts: bool
+    activity_granularity: Millis | None
+    """None: no activity is told."""
 
 
 def register(program: typer.Typer) -> None:
@@ -100,6 +103,10 @@ def gateway(
         str, typer.Option(help="Of this running instance, another for each; by default gateway/HOST/ and something random.")
     ] = "",
     receipts: Annotated[bool, typer.Option(help="Prove on enforcement-receipts what is in force here, and who was refused.")] = True,
+    activity: Annotated[bool, typer.Option(help="Tell the monitor on access-events which sessions are used here.")] = True,
+    activity_granularity: Annotated[
+        str, typer.Option(help="Activities of a session within so long are told as one; keep it far below the shortest idle limit.")
+    ] = "1s",
 ) -> None:
     """Tell a proxy which requests may pass, until SIGTERM or Ctrl-C. Exit code 0: ended because told to."""
     rules = _tokens(
@@ -111,6 +118,7 @@ def gateway(
         Settings(max_view_age=within("--max-view-age", max_view_age, VIEW_AGES), without_session=without_session),
         _wording(reauth_url, resource_metadata, redirect_browsers=redirect_browsers), rules, parse_routes(route or ()),
         _name(name), receipts,
+        within("--activity-granularity", activity_granularity, GRANULARITIES) if activity else None,
     )  # fmt: skip
     require_gateway()
     if not _loopback(host):
@@ -199,7 +207,9 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 async def _serve(settings: SidecarSettings) -> None:
     # Here, because uvicorn and the cryptography of tokens take their time to import.
-    from monitor.gateway.enforcer import Enforcer
+    from monitor.gateway.activity import Activity
+    from monitor.gateway.dispatch import Dispatch, to_kafka
+    from monitor.gateway.enforcer import Enforcer, Witness
     from monitor.gateway.follower import Follower, present
     from monitor.gateway.issuer import IssuerKeys
     from monitor.gateway.metrics import GatewayMetrics
@@ -220,7 +230,11 @@ async def _serve(settings: SidecarSettings) -> None:
     tokens = settings.tokens
     keys = None if tokens is None else IssuerKeys(tokens.issuer)
     verifier = None if tokens is None or keys is None else TokenVerifier(tokens, keys)
-    witnesses = [receipts] if settings.receipts else []
+    granularity = settings.activity_granularity
+    dispatch = None if granularity is None else Dispatch(to_kafka(connection, topics, settings.name, granularity), lambda: present().wall)
+    witnesses: list[Witness] = [receipts] if settings.receipts else []
+    if dispatch is not None:
+        witnesses.append(Activity(follower, dispatch))
     enforcer = Enforcer(follower, present, settings=settings.settings, metrics=metrics, witnesses=witnesses)
     sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, routes=settings.routes)
     server = Server(sidecar, settings.host, settings.port)
@@ -229,12 +243,18 @@ async def _serve(settings: SidecarSettings) -> None:
             # Last of all: what they say is in force as long as somebody may ask.
             stack.push_async_callback(asyncio.to_thread, receipts.stop)
         stack.push_async_callback(asyncio.to_thread, follower.stop)
+        if dispatch is not None:
+            enforcer.metrics.watch_activity(lambda: dispatch.figures)
+            # After the server: what its last requests say is delivered too.
+            stack.push_async_callback(asyncio.to_thread, dispatch.stop)
         # A port that can't be had is said before anything else happens.
         await server.start()
         stack.push_async_callback(server.stop)
         follower.start()
         if settings.receipts:
             receipts.start()
+        if dispatch is not None:
+            dispatch.start()
         if keys is not None:
             stack.push_async_callback(keys.stop)
             starting = asyncio.create_task(keys.start(), name="issuer-keys-start")

@@ -25,7 +25,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 BASE = (
     "", ".identity", ".claims", ".refusals", ".access", ".discovery", ".dialects", ".metrics", ".routes", ".question", ".sidecar",
-    ".embedding", ".asgi", ".wsgi",
+    ".activity", ".dispatch", ".inflight", ".receipts", ".embedding", ".asgi", ".wsgi",
 )  # fmt: skip
 
 
