@@ -29,6 +29,7 @@ from monitor.gateway.facts import Facts
 from monitor.gateway.question import Question, refusal_of
 from monitor.gateway.running import DRAIN, Running
 from monitor.gateway.session import KEY, Ending, Session
+from monitor.gateway.telling import Underway
 from monitor.gateway.verdict import Verdict
 from monitor.gateway.vouched import Excluded, Vouched, vouch
 from monitor.wire.problem import row_of
@@ -82,7 +83,7 @@ class SessionMiddleware:
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked, here = _asked(scope), self._here()
-        question = vouch(await self._gateway.questions.read(scope["headers"], asked.target, asked.client_ip), self._facts_of(scope))
+        question = vouch(await self._gateway.questions.read(scope["headers"], asked.target, asked.client_ip, asked.method), self._facts_of(scope))
         run = _Run(question.facts)
         exchange = self._http(scope, receive, send, run, here) if scope["type"] == "http" else self._websocket(scope, receive, send, run, question)
         here.begin(run)
@@ -91,17 +92,24 @@ class SessionMiddleware:
             if decided.admitted:
                 scope[KEY] = Session.of(question.facts, run.ended, stale=decided.stale)
                 exchange.stale = decided.stale
+                if scope["type"] == "http" and question.seen.kind != "keepalive":
+                    run.underway = self._gateway.inflight.begin(question.facts)
                 refused = await self._serve(self._app(scope, exchange.receive, exchange.send), run)
             else:
                 refused = decided
         finally:
             here.end(run)
+            run.rest()
         if refused is not None:
             reply = refusal_of(question, refused, scope["headers"], asked.method, asked.return_to, self._gateway.wording)
             await exchange.refuse(reply, row_of(refused.reason, refused.reauth).title)
 
     def _http(self, scope: Scope, receive: Receive, send: Send, run: "_Run", here: Running) -> HttpExchange:
-        return HttpExchange(scope, receive, send, on_subscribed=lambda: None, on_complete=lambda: here.end(run))
+        def complete() -> None:
+            here.end(run)
+            run.rest()
+
+        return HttpExchange(scope, receive, send, on_subscribed=run.rest, on_complete=complete)
 
     def _websocket(self, scope: Scope, receive: Receive, send: Send, run: "_Run", question: Question) -> WebSocketExchange:
         def may_pass(message: Message) -> bool:
@@ -168,18 +176,25 @@ class SessionMiddleware:
 class _Run:
     """A request that is served by a task."""
 
-    __slots__ = ("ended", "facts", "over")
+    __slots__ = ("ended", "facts", "over", "underway")
 
     def __init__(self, facts: Facts) -> None:
         self.facts, self.ended = facts, Ending()
         self.over: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
         """Set when it has come to its end (None), or is cut."""
+        self.underway: Underway | None = None
 
     def cut(self, verdict: Verdict) -> bool:
         if self.over.done():
             return False
         self.over.set_result(verdict)
         return True
+
+    def rest(self) -> None:
+        """Its session is in use by it no longer."""
+        underway, self.underway = self.underway, None
+        if underway is not None:
+            underway.end()
 
     def finish(self, task: "asyncio.Future[None]") -> None:
         if not self.over.done():

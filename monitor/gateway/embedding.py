@@ -2,12 +2,10 @@
 
 It follows the topics, reads requests and decides about them. It begins by itself with the first request (or with the
 application's lifespan), in every process anew, so servers may fork. Until the view is loaded, what is asked about is refused: 503.
-What is in force here, and who was refused, is proven on `enforcement-receipts`.
+What is in force here, and who was refused, is proven on `enforcement-receipts`; which sessions are used is told on `access-events`.
 """
 
 import os
-import secrets
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, Self
@@ -16,6 +14,7 @@ from msgspec.structs import replace
 
 from monitor.broker.connection import Connection
 from monitor.core.errors import InputError
+from monitor.core.instants import SECOND, Millis
 from monitor.gateway.answers import PLAIN, Wording
 from monitor.gateway.background import Background
 from monitor.gateway.changes import Change, Listener
@@ -28,10 +27,10 @@ from monitor.gateway.follower import Follower, present
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
 from monitor.gateway.metrics import GatewayMetrics
 from monitor.gateway.question import Headers, Question, Questions, shown_token
-from monitor.gateway.receipt_log import ReceiptLog
-from monitor.gateway.receipts import ForceFollowing, Receipts
+from monitor.gateway.receipts import ForceFollowing
 from monitor.gateway.routes import parse_routes
 from monitor.gateway.shared_verifier import Checks, SharedVerifier, verifier_by
+from monitor.gateway.telling import Telling, Tells, TellsNobody, instance_name
 from monitor.wire.topics import Topics
 
 _THREAD: Final = "session-monitor-gateway"
@@ -59,7 +58,7 @@ class Gateway:
     def __init__(
         self, *, session_id: str = "", bootstrap_servers: str = "", connection: Connection | None = None, topic_prefix: str = "",
         issuer: str = "", audience: str | Sequence[str] = (), tokens: ClaimRules | None = None, settings: Settings = DEFAULTS,
-        wording: Wording = PLAIN, routes: Sequence[str] = (), name: str = "application", receipts: bool = True,
+        wording: Wording = PLAIN, routes: Sequence[str] = (), name: str = "application", receipts: bool = True, activity: bool = True, granularity: Millis = SECOND,
         witnesses: Sequence[Witness] = (), metrics: GatewayMetrics | None = None, view: Followed | None = None,
         verifier: Checks | None = None, now: Callable[[], Now] = present,
     ) -> None:  # fmt: skip
@@ -69,14 +68,16 @@ class Gateway:
         issuer it is `claim:sid` unless said otherwise. `bootstrap_servers` or `connection`: where Kafka is. `issuer` and `audience`: whose
         bearer tokens are verified, and which of them are for us; `tokens` says the same in all detail. `routes`: what is behind
         which path, as the sidecar's --route says it (docs/gateway.md). `name`: what begins the names of its instances, each of
-        which is another; `receipts`: whether they prove what is in force. For tests, `view` (a `MemoryView`) takes the place of Kafka,
+        which is another; `receipts`: whether they prove what is in force; `activity`: whether they tell which sessions are used, those
+        uses as one that lie within `granularity` (ms). For tests, `view` (a `MemoryView`) takes the place of Kafka,
         `verifier` that of the issuer, `now` that of the clocks.
         """
         self._tokens = _tokens(issuer, audience, tokens, session_id)
         self._sources = _sources(session_id, verified=self._tokens is not None or verifier is not None)
         self._source = _source(bootstrap_servers, connection, view)
         self._topics, self._checks, self._routes = Topics(topic_prefix), verifier, parse_routes(routes)
-        self._name, self._proves, self._settings, self._now = name, receipts, settings, now
+        self._name, self._proves, self._granularity = name, receipts, granularity if activity else None
+        self._settings, self._now = settings, now
         self._witnesses = tuple(witnesses)
         self.metrics: Final = metrics or GatewayMetrics()
         """On a registry of their own: `metrics.registry`."""
@@ -97,9 +98,11 @@ class Gateway:
             following.subscribe(self._changed)
             following.when_in_force(self.metrics.in_force)
             self._subscribed = following
-        self._receipts = self._make_receipts(following)
-        witnesses = self._witnesses if self._receipts is None else (*self._witnesses, self._receipts)
+        self._telling = self._make_telling(following)
+        witnesses = (*self._witnesses, *self._telling.witnesses)
         self.enforcer = Enforcer(following, self._now, settings=self._settings, metrics=self.metrics, witnesses=witnesses)
+        self.inflight = self._telling.inflight
+        """To be told of requests that run."""
         self._verifier = self._make_verifier()
         self.questions = Questions(self.enforcer, self._sources, self._verifier, self._routes)
         """Reads requests, on event loops; `question_now` does in threads."""
@@ -129,8 +132,7 @@ class Gateway:
                 self._following.stop()
                 if self._verifier is not None:
                     self._verifier.stop()
-                if self._receipts is not None:
-                    self._receipts.stop()
+                self._telling.stop()
                 self.background.stop()
 
     def __enter__(self) -> Self:
@@ -146,12 +148,13 @@ class Gateway:
         """Wait until the view is loaded; whether it is."""
         return self._following.wait_ready(seconds)
 
-    def question_now(self, headers: Headers, target: str, client_ip: str | None = None) -> Question:
+    def question_now(self, headers: Headers, target: str, client_ip: str | None = None, method: str = "GET") -> Question:
         """As `questions.read`, in a thread."""
-        shown = None if self._verifier is None else shown_token(headers)
-        if self._verifier is not None and isinstance(shown, str):
-            return self.questions.told(headers, target, client_ip, self._verifier.verify_now(shown, self.enforcer.now().wall))
-        return self.questions.told(headers, target, client_ip, None if isinstance(shown, str) else shown)
+        if self._verifier is None:
+            return self.questions.told(headers, target, client_ip, None, method)
+        shown = shown_token(headers)
+        token = self._verifier.verify_now(shown, self.enforcer.now().wall) if isinstance(shown, str) else shown
+        return self.questions.told(headers, target, client_ip, token, method)
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with what changes, from the thread that feeds the view: it must neither raise nor wait."""
@@ -169,20 +172,20 @@ class Gateway:
         self.background.start()
         if self._verifier is not None:
             self._verifier.start()
-        if self._receipts is not None:
-            self._receipts.start()
+        self._telling.start()
         self._following.start()
         self._runs = True
 
     def _followed(self) -> Followed:
         return Follower(self._source, self._topics) if isinstance(self._source, Connection) else self._source
 
-    def _make_receipts(self, following: Followed) -> Receipts | None:
-        source, topic = self._source, self._topics.enforcement_receipts.name
-        if not self._proves or not isinstance(source, Connection):
-            return None
-        name = f"{self._name}/{socket.gethostname()}/{secrets.token_hex(4)}"
-        return Receipts(following, name, lambda: ReceiptLog(source, topic), self._now, self.metrics)
+    def _make_telling(self, following: Followed) -> Tells:
+        if not isinstance(self._source, Connection):
+            return TellsNobody()
+        return Telling(
+            self._source, self._topics, instance_name(self._name), following, self._now, self.metrics, receipts=self._proves,
+            granularity=self._granularity,
+        )  # fmt: skip
 
     def _make_verifier(self) -> SharedVerifier | None:
         if self._checks is not None:

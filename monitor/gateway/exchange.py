@@ -58,7 +58,7 @@ class HttpExchange:
         if kind == "http.response.start":
             self._began = True
             headers = message.get("headers") or ()
-            if self._listens and _is_feed(headers):
+            if self._listens and any(name.lower() == b"content-type" and is_feed(value.decode("latin-1")) for name, value in headers):
                 self._on_subscribed()
             if self.stale:
                 message = {**message, "headers": [*headers, *_STALE]}
@@ -132,5 +132,6 @@ class WebSocketExchange:
             await self._send({"type": "websocket.close", "code": 1008, "reason": ""})
 
 
-def _is_feed(headers: Any) -> bool:
-    return any(name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers)
+def is_feed(content_type: str) -> bool:
+    """Whether a response to GET is a feed of events: its client listens, and uses nothing (WHATWG HTML, section 9.2)."""
+    return content_type.lower().startswith("text/event-stream")

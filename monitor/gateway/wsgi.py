@@ -18,11 +18,12 @@ from monitor.core.instants import Millis
 from monitor.gateway.answers import Reply, marks
 from monitor.gateway.dialects import Original
 from monitor.gateway.embedding import Gateway
-from monitor.gateway.exchange import SessionCut
+from monitor.gateway.exchange import SessionCut, is_feed
 from monitor.gateway.facts import Facts
 from monitor.gateway.question import refusal_of
 from monitor.gateway.running import DRAIN, Running
 from monitor.gateway.session import KEY, Ending, Session
+from monitor.gateway.telling import Underway
 from monitor.gateway.verdict import Verdict
 from monitor.gateway.vouched import Excluded, Vouched, vouch
 
@@ -61,11 +62,11 @@ class SessionMiddleware:
         gateway = self._gateway
         gateway.start()
         headers, asked = _headers(environ), _asked(environ, path)
-        question = vouch(gateway.question_now(headers, asked.target, asked.client_ip), self._facts_of(environ))
+        question = vouch(gateway.question_now(headers, asked.target, asked.client_ip, asked.method), self._facts_of(environ))
         run, here = _Run(question.facts), self._here()
         response = _Response(
-            run, start_response, lambda verdict: refusal_of(question, verdict, headers, asked.method, asked.return_to, gateway.wording),
-            lambda: here.end(run),
+            run, here, start_response, lambda verdict: refusal_of(question, verdict, headers, asked.method, asked.return_to, gateway.wording),
+            listens=asked.method == "GET",
         )  # fmt: skip
         here.begin(run)
         try:
@@ -74,9 +75,11 @@ class SessionMiddleware:
                 return response.refused(verdict)
             environ[KEY] = Session.of(question.facts, run.ended, stale=verdict.stale)
             response.marks = marks(verdict)
+            if question.seen.kind != "keepalive":
+                run.underway = gateway.inflight.begin(question.facts)
             return response.of(self._app(environ, response.start))
         except BaseException:
-            here.end(run)
+            response.end()
             raise
 
     def _here(self) -> Running:
@@ -96,26 +99,32 @@ class SessionMiddleware:
 class _Run:
     """A request that is served by a thread."""
 
-    __slots__ = ("ended", "facts", "verdict")
+    __slots__ = ("ended", "facts", "underway", "verdict")
 
     def __init__(self, facts: Facts) -> None:
         self.facts, self.ended = facts, Ending()
         self.verdict: Verdict | None = None
+        self.underway: Underway | None = None
 
     def cut(self, verdict: Verdict) -> bool:
         self.verdict = verdict
         return True
 
+    def rest(self) -> None:
+        """Its session is in use by it no longer."""
+        underway, self.underway = self.underway, None
+        if underway is not None:
+            underway.end()
+
 
 class _Response:
     """What the server is given in the place of the application's response."""
 
-    def __init__(
-        self, run: _Run, start_response: StartResponse, refusal: Callable[[Verdict], Reply], on_end: Callable[[], None]
-    ) -> None:
-        """`on_end` is called, once or more often, when the response is over."""
+    def __init__(self, run: _Run, here: Running, start_response: StartResponse, refusal: Callable[[Verdict], Reply], *, listens: bool) -> None:
+        """`listens`: a feed of events is no use of the session."""
         self.marks: tuple[tuple[str, str], ...] = ()
-        self._run, self._start_response, self._refusal, self._on_end = run, start_response, refusal, on_end
+        self._listens = listens
+        self._run, self._here, self._start_response, self._refusal = run, here, start_response, refusal
         self._body: Iterable[bytes] = ()
         self._parts: Iterator[bytes] = iter(())
         self._began = self._sent = self._over = False
@@ -123,6 +132,8 @@ class _Response:
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
         """The application's `start_response`."""
         self._began = True
+        if self._listens and any(name.lower() == "content-type" and is_feed(value) for name, value in headers):
+            self._run.rest()
         write = self._start_response(status, [*headers, *self.marks], *(() if exc_info is None else (exc_info,)))
         return lambda data: self._write(write, data)
 
@@ -133,7 +144,7 @@ class _Response:
             self._close()
             return self.refused(self._run.verdict)
         if isinstance(body, list | tuple):
-            self._on_end()
+            self.end()
             return body
         self._parts = iter(body)
         return self
@@ -147,7 +158,7 @@ class _Response:
         error = SessionCut("the session has ended")
         self._start_response(status, headers, *(((SessionCut, error, None),) if self._began else ()))
         self._over = True
-        self._on_end()
+        self.end()
         return [reply.body]
 
     def __iter__(self) -> "_Response":
@@ -168,10 +179,15 @@ class _Response:
             raise SessionCut("the session has ended: its response breaks off here")
         return b"".join(self.refused(verdict))
 
+    def end(self) -> None:
+        """It is over. Idempotent."""
+        self._here.end(self._run)
+        self._run.rest()
+
     def close(self) -> None:
         """The server has no more use for it."""
         self._close()
-        self._on_end()
+        self.end()
 
     def _write(self, write: Write, data: bytes) -> None:
         if self._run.verdict is not None:
