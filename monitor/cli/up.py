@@ -32,6 +32,7 @@ from monitor.cli.settings import PREFIX
 from monitor.cli.view import line, render
 from monitor.cli.worker import require_worker
 from monitor.core.errors import AbsenceError, InputError, MissingExtraError
+from monitor.core.instants import Millis
 from monitor.demo import POLICY, Player, traffic
 from monitor.observe.logs import LogFormat, configure_logs
 from monitor.observe.probe import is_ready
@@ -48,6 +49,8 @@ TOKEN: Final = f"{PREFIX}_TOKEN"
 FRAME_SECONDS: Final = 0.25
 READY_SECONDS: Final = 30.0
 SESSION_TIMEOUT: Final = "6s"
+GRANULARITY: Final[Millis] = 200
+"""Of activity: far below the shortest limit of the demo's policy."""
 # Together below the 5 s that an end may take.
 PUBLISHER_STOP_SECONDS: Final = 0.5
 WORKER_STOP_SECONDS: Final = 2.5
@@ -213,7 +216,10 @@ class Stage:
         except MissingExtraError as error:
             self._step(f"sidecar   none: {error}")
             return
-        arguments = {"--bootstrap-servers": servers, "--port": port, "--session-id": f"header:{SESSION_HEADER.lower()}"}
+        arguments = {
+            "--bootstrap-servers": servers, "--port": port, "--session-id": f"header:{SESSION_HEADER.lower()}",
+            "--activity-granularity": f"{GRANULARITY}ms",
+        }  # fmt: skip
         options = [str(part) for pair in arguments.items() for part in pair]
         sidecar = Child([sys.executable, "-m", "monitor", "--log-format", "human", "gateway", *options], directory / "sidecar.log")
         self._stack.callback(sidecar.stop, SIDECAR_STOP_SECONDS)
@@ -224,8 +230,7 @@ class Stage:
         self._sidecar, self._sidecar_url = sidecar, f"http://{LOOPBACK}:{port}"
 
     def _start_traffic(self, connection: Connection, seed: int) -> None:
-        # Far below the shortest limit of the demo's policy.
-        publisher = Publisher(connection, source="demo", granularity=200)
+        publisher = Publisher(connection, source="demo", granularity=GRANULARITY)
 
         def close() -> None:
             with contextlib.suppress(DeliveryError):
