@@ -13,6 +13,7 @@ from monitor.gateway.follower import present
 from monitor.publish import hashed_session_id
 from tests.conftest import World
 from tests.gateway.asking import SESSION, WITH_COOKIE
+from tests.gateway.promises import broken_promises
 from tests.gateway.test_gateway_command import Process
 from tests.gateway.worlds import monitor, until
 from tests.kafka.plain import Worker, read_all
@@ -123,6 +124,7 @@ def test_a_session_lives_as_long_as_it_is_used_and_refusals_are_no_use(begin) ->
     alive = [json.loads(record.value) for record in edge.records("access-events") if b"source.alive" in record.value]
     assert {one["source"] for one in alive} == {NAME}
     assert sum(bool(one.get("final")) for one in alive) == 8
+    assert broken_promises(edge.records("access-events")) == []
     assert edge.worker.stop() == 0
     assert secret.encode() not in edge.written()
     assert name.encode() in edge.written()
