@@ -70,6 +70,13 @@ class Client:
         return data[:-2]
 
     async def body(self, headers: dict[str, str]) -> bytes:
+        """All of it, after this head."""
+        if "chunked" in headers.get("transfer-encoding", ""):
+            parts = []
+            while part := await self.chunk():
+                parts.append(part)
+            assert part == b"", "it did not come to its end"
+            return b"".join(parts)
         return await asyncio.wait_for(self.reader.readexactly(int(headers["content-length"])), LONG)
 
     async def rest(self) -> bytes:

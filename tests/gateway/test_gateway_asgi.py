@@ -1,6 +1,7 @@
 """The ASGI middleware on a real uvicorn: who passes, what the application is told, and what is cut when a session ends."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -79,6 +80,15 @@ class App:
         self.began.set()
         reason = await self.session.ended
         await send({"type": "http.response.body", "body": reason.encode()})
+
+    async def feed(self, receive, send) -> None:
+        """Says every now and then that it is there."""
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Type", b"text/event-stream; charset=utf-8")]})
+        while not self.session.ended:
+            await send({"type": "http.response.body", "body": b"data: still here\n\n", "more_body": True})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.session.ended, 0.2)
+        await send({"type": "http.response.body", "body": b"data: %b\n\n" % self.session.ended.reason.encode()})
 
     async def afterwards(self, receive, send) -> None:
         """Works on when its response has been sent."""
