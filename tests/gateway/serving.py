@@ -8,6 +8,7 @@ import uvicorn
 
 from monitor.gateway import Gateway, MemoryView, Now
 from tests.gateway.asking import COOKIE, NOW, fresh
+from tests.gateway.worlds import T
 
 COOKIE_HEADER = f"session={COOKIE}"
 LONG = 30.0
@@ -93,3 +94,16 @@ async def client(address):
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
+
+
+class EndsAtOnce:
+    """A witness by whom a session ends right behind the decision that admitted it."""
+
+    def __init__(self, view: MemoryView) -> None:
+        self.view = view
+
+    def admitted(self, facts, seen, now) -> None:
+        self.view.revoke(facts.session_id, T)
+
+    def refused(self, facts, verdict, seen, now) -> None:
+        pass
