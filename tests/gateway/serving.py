@@ -8,6 +8,7 @@ import uvicorn
 
 from monitor.gateway import Gateway, MemoryView, Now
 from tests.gateway.asking import COOKIE, NOW, fresh
+from tests.gateway.worlds import T
 
 COOKIE_HEADER = f"session={COOKIE}"
 LONG = 30.0
@@ -70,6 +71,13 @@ class Client:
         return data[:-2]
 
     async def body(self, headers: dict[str, str]) -> bytes:
+        """All of it, after this head."""
+        if "chunked" in headers.get("transfer-encoding", ""):
+            parts = []
+            while part := await self.chunk():
+                parts.append(part)
+            assert part == b"", "it did not come to its end"
+            return b"".join(parts)
         return await asyncio.wait_for(self.reader.readexactly(int(headers["content-length"])), LONG)
 
     async def rest(self) -> bytes:
@@ -86,3 +94,16 @@ async def client(address):
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
+
+
+class EndsAtOnce:
+    """A witness by whom a session ends right behind the decision that admitted it."""
+
+    def __init__(self, view: MemoryView) -> None:
+        self.view = view
+
+    def admitted(self, facts, seen, now) -> None:
+        self.view.revoke(facts.session_id, T)
+
+    def refused(self, facts, verdict, seen, now) -> None:
+        pass

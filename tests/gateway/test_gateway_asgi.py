@@ -1,6 +1,7 @@
 """The ASGI middleware on a real uvicorn: who passes, what the application is told, and what is cut when a session ends."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -13,7 +14,7 @@ from monitor.gateway.answers import Wording
 from monitor.gateway.asgi import SessionMiddleware
 from monitor.gateway.exchange import SessionCut
 from tests.gateway.asking import SESSION, fresh
-from tests.gateway.serving import COOKIE_HEADER, LONG, client, gateway, served
+from tests.gateway.serving import COOKIE_HEADER, LONG, EndsAtOnce, client, gateway, served
 from tests.gateway.signing import NOW as SIGNED_AT
 from tests.gateway.signing import said, signed, verifier
 from tests.gateway.worlds import T
@@ -79,6 +80,15 @@ class App:
         self.began.set()
         reason = await self.session.ended
         await send({"type": "http.response.body", "body": reason.encode()})
+
+    async def feed(self, receive, send) -> None:
+        """Says every now and then that it is there."""
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Type", b"text/event-stream; charset=utf-8")]})
+        while not self.session.ended:
+            await send({"type": "http.response.body", "body": b"data: still here\n\n", "more_body": True})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.session.ended, 0.2)
+        await send({"type": "http.response.body", "body": b"data: %b\n\n" % self.session.ended.reason.encode()})
 
     async def afterwards(self, receive, send) -> None:
         """Works on when its response has been sent."""
@@ -161,6 +171,13 @@ async def test_within_the_drain_time_an_application_may_say_goodbye() -> None:
     assert app.error is None
 
 
+async def test_an_end_right_behind_the_decision_is_not_missed() -> None:
+    view = fresh()
+    async with served(SessionMiddleware(App(), gateway(view, witnesses=[EndsAtOnce(view)]))) as address, client(address) as one:
+        await one.ask("/slow")
+        assert (await one.head())[0] == 401
+
+
 async def test_others_go_on() -> None:
     view, app = fresh(), App()
     async with served(SessionMiddleware(app, gateway(view), drain=0)) as address, client(address) as one:
@@ -178,8 +195,13 @@ async def test_what_runs_after_the_response_is_not_cut() -> None:
     async with served(SessionMiddleware(app, gateway(view), drain=0)) as address, client(address) as one:
         await one.ask("/afterwards")
         await asyncio.wait_for(app.began.wait(), LONG)
+        session = app.session
         view.revoke(SESSION, T)
-        assert not app.session.ended
+        # By the time that another is refused, whoever is to be cut has been.
+        async with client(address) as two:
+            await two.ask()
+            assert (await two.head())[0] == 401
+        assert not session.ended
         app.go_on.set()
         await asyncio.wait_for(app.ended.wait(), LONG)
     assert app.error is None

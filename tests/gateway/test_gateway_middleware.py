@@ -1,4 +1,4 @@
-"""Applications with the middleware on the embedded broker: what the monitor orders there is what their clients see."""
+"""Applications with the middleware on the embedded broker: what the monitor orders is what their clients see, and what they do it learns."""
 
 import asyncio
 import json
@@ -10,10 +10,12 @@ from kafka import KafkaConsumer, TopicPartition
 from monitor.core.commands import CommandType
 from monitor.gateway import Gateway
 from monitor.gateway.asgi import SessionMiddleware
+from monitor.publish import hashed_session_id
 from tests.gateway.asking import SESSION
 from tests.gateway.serving import LONG, client, served
 from tests.gateway.test_gateway_asgi import App, connect
 from tests.gateway.worlds import monitor
+from tests.kafka.plain import Worker, read_all
 
 pytestmark = pytest.mark.embedded
 
@@ -68,3 +70,75 @@ async def test_a_revocation_cuts_streams_and_websockets_and_is_proven(world) -> 
     assert (refused["session_id"], refused["inflight_cut"], refused["status"]) == (SESSION, 3, 401)
     assert refused["gateway"].startswith("shop/")
     assert [one["gateway"] for one in receipts(world, "gateway.stopped")] == [refused["gateway"]]
+
+
+POLICY = "version: 1\ntiming: {{lateness: 500ms, inflight_cap: {cap}}}\ndefaults: {{idle: 4s, absolute: 1h}}\n"
+LISTENER, WORKER = "session=listener", "session=worker"
+
+
+@pytest.fixture
+def monitored(world, tmp_path, monkeypatch):
+    """Runs a monitor beside an application; gives the application, and the gateway that it holds."""
+    workers = []
+
+    def begin(cap: str) -> tuple[App, Gateway]:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "policy.yaml").write_text(POLICY.format(cap=cap))
+        worker = Worker(*world, tmp_path / "policy.yaml", tmp_path / "worker.log")
+        workers.append(worker)
+        worker.start().wait_until_ready()
+        return App(), Gateway(bootstrap_servers=world.bootstrap_servers, topic_prefix=world.prefix, session_id="cookie:session", granularity=200)
+
+    yield begin
+    for worker in workers:
+        worker.ensure_dead()
+
+
+async def ready(address) -> None:
+    """Wait until the view is loaded and fresh."""
+    status = 503
+    while status == 503:
+        async with client(address) as one:
+            await one.ask(Cookie="session=first")
+            status, _ = await one.head()
+
+
+def kinds(world, cookie: str) -> set[str]:
+    """Of the activities that were published of a session."""
+    name = hashed_session_id(cookie.partition("=")[2])
+    records = read_all(world.bootstrap_servers, world.topics.access_events.name)
+    events = [json.loads(record.value) for record in records if record.value]
+    return {event.get("activity", "human") for event in events if event.get("session_id") == name}
+
+
+@pytest.mark.slow
+async def test_a_long_request_keeps_its_session_from_idling_and_listening_does_not(world, monitored) -> None:
+    app, gateway = await asyncio.to_thread(monitored, "1h")
+    async with served(SessionMiddleware(app, gateway)) as address, client(address) as working:
+        await ready(address)
+        await working.ask("/slow", Cookie=WORKER)
+        await asyncio.wait_for(app.began.wait(), LONG)
+        # Twice a session that only listens comes to its end, so twice the idle limit has passed.
+        for number in (1, 2):
+            async with client(address) as listening:
+                await listening.ask("/feed", Cookie=f"{LISTENER}{number}")
+                assert (await listening.head())[0] == 200
+                while (said := await listening.chunk()) == b"data: still here\n\n":
+                    pass
+                assert said == b"data: idle_timeout\n\n"
+        app.go_on.set()
+        assert (await working.head())[0] == 200
+    assert kinds(world, WORKER) == {"human", "inflight"}
+    assert kinds(world, f"{LISTENER}1") == {"human"}
+    assert b"session.late_activity" not in b"".join(record.value for record in read_all(world.bootstrap_servers, f"{world.prefix}session-lifecycle"))
+
+
+@pytest.mark.slow
+async def test_it_holds_its_session_up_to_the_cap(world, monitored) -> None:
+    app, gateway = await asyncio.to_thread(monitored, "2s")
+    async with served(SessionMiddleware(app, gateway)) as address, client(address) as working:
+        await ready(address)
+        await working.ask("/slow", Cookie=WORKER)
+        status, headers = await working.head()
+        assert (status, json.loads(await working.body(headers))["reason"]) == (401, "idle_timeout")
+    assert kinds(world, WORKER) == {"human", "inflight"}

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 
 import pytest
 
@@ -195,27 +194,6 @@ async def test_changes_that_meet_nobody_do_not_wake_the_loop(world, monkeypatch)
     monkeypatch.setattr(world.running.loop, "call_soon_threadsafe", lambda *_: pytest.fail("woken"))
     world.view.revoke("s-2", T)
     world.view.forget("s-1")
-
-
-async def test_no_request_slips_through_between_its_decision_and_the_end_of_its_session(world) -> None:
-    """Entered before it is decided about: so whatever a decision did not see finds it."""
-    names = [f"s-{number}" for number in range(2000)]
-    feeding = threading.Thread(target=lambda: [world.view.revoke(name, T) for name in names])
-    admitted = []
-    feeding.start()
-    for name in names:
-        run = Run(name)
-        world.running.begin(run)
-        if world.enforcer.decide(run.facts).admitted:
-            admitted.append(run)
-        else:
-            world.running.end(run)
-        await asyncio.sleep(0)
-    while feeding.is_alive():
-        await asyncio.sleep(0.01)
-    feeding.join()
-    await turns()
-    assert [run.facts.session_id for run in admitted if run.verdict is None] == []
 
 
 def test_a_loop_that_is_gone_has_nobody_left() -> None:

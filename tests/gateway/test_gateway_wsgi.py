@@ -16,7 +16,7 @@ from monitor.gateway.exchange import SessionCut
 from monitor.gateway.wsgi import SessionMiddleware
 from monitor.publish import hashed_session_id
 from tests.gateway.asking import SESSION, fresh
-from tests.gateway.serving import COOKIE_HEADER, LONG, client, gateway
+from tests.gateway.serving import COOKIE_HEADER, LONG, EndsAtOnce, client, gateway
 from tests.gateway.signing import NOW as SIGNED_AT
 from tests.gateway.signing import said, signed, verifier
 from tests.gateway.worlds import T, until
@@ -194,6 +194,14 @@ async def test_what_is_written_is_cut_as_well(world) -> None:
         await asyncio.to_thread(until, lambda: cuts(world))
         world.app.go_on.set()
         assert await one.chunk() is None
+
+
+async def test_an_end_right_behind_the_decision_is_not_missed(world) -> None:
+    with gateway(world.view, witnesses=[EndsAtOnce(world.view)]) as one_gateway:
+        async with served(SessionMiddleware(world.app, one_gateway)) as address, client(address) as one:
+            await one.ask("/attentive")
+            await one.head()
+            assert [await one.chunk(), await one.chunk()] == [b"one", b"admin_revoked"]
 
 
 async def test_others_go_on_and_leave_nothing_behind(world) -> None:
