@@ -18,16 +18,19 @@ from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError, MissingExtraError
 from monitor.core.instants import HOUR, SECOND
 from monitor.gateway.answers import RETURN_TO, Wording
-from monitor.gateway.claims import ClaimRules
-from monitor.gateway.decide import Settings, WithoutSession
+from monitor.gateway.claims import LARGEST_LEEWAY, NO_SESSION, ClaimRules, parse_service_rule
+from monitor.gateway.decide import Settings
 from monitor.gateway.discovery import check_issuer
+from monitor.gateway.facts import WithoutSession
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
+from monitor.gateway.routes import KEYS, Routes, parse_routes
 
 PARTS: Final = ("uvicorn", "aiohttp", "joserfc")
 """What the extra brings."""
 VIEW_AGES: Final = (SECOND, HOUR)
 """The monitor says once a second how far it is."""
 PORT: Final = 8180
+TOKENS: Final = "Tokens"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -42,6 +45,7 @@ class SidecarSettings(msgspec.Struct, frozen=True):
     wording: Wording
     tokens: ClaimRules | None
     """None: without an issuer."""
+    routes: Routes
 
 
 def register(program: typer.Typer) -> None:
@@ -60,20 +64,42 @@ def gateway(
     without_session: Annotated[
         WithoutSession, typer.Option(help="What becomes of a request that names no session: 200, 400 or 401.")
     ] = WithoutSession.CHALLENGE,
-    issuer: Annotated[str, typer.Option(help="The OIDC issuer whose bearer tokens are verified, as in their 'iss'.")] = "",
-    audience: Annotated[list[str] | None, typer.Option(help="Which tokens are for us, as in their 'aud'; may be given again.")] = None,
+    issuer: Annotated[str, typer.Option(help="The OIDC issuer whose bearer tokens are verified, as in their 'iss'.", rich_help_panel=TOKENS)] = "",
+    audience: Annotated[
+        list[str] | None, typer.Option(help="Which tokens are for us, as in their 'aud'; may be given again.", rich_help_panel=TOKENS)
+    ] = None,
+    subject_claim: Annotated[str, typer.Option(help="The token's claim that names the subject.", rich_help_panel=TOKENS)] = "sub",
+    roles_claim: Annotated[str, typer.Option(help="Its claim with the roles, like realm_access.roles.", rich_help_panel=TOKENS)] = "",
+    tenant_claim: Annotated[str, typer.Option(help="Its claim that names the tenant.", rich_help_panel=TOKENS)] = "",
+    service_claim: Annotated[
+        str, typer.Option(help="What marks a service's token: no-session, claim:NAME or claim:NAME=VALUE.", rich_help_panel=TOKENS)
+    ] = NO_SESSION,
+    posture_claim: Annotated[
+        str, typer.Option(help="Its claim that says strict or best_effort, for while the view is stale.", rich_help_panel=TOKENS)
+    ] = "",
+    clock_leeway: Annotated[str, typer.Option(help="How far the issuer's clock may be from ours.", rich_help_panel=TOKENS)] = "30s",
+    route: Annotated[
+        list[str] | None,
+        typer.Option(help=f"What is behind a path: 'PATTERN key=value ...', keys {', '.join(KEYS)}; may be given again, the first match decides."),
+    ] = None,
     max_view_age: Annotated[str, typer.Option(help="What is known may be so old; beyond it a request is refused with 503.")] = "60s",
     reauth_url: Annotated[
         str, typer.Option(help=f"Where people log in again; {RETURN_TO} in it becomes the URL that was asked for.")
     ] = "",
     redirect_browsers: Annotated[bool, typer.Option(help="Send browsers there, instead of showing a page.")] = False,
+    resource_metadata: Annotated[
+        str, typer.Option(help="URL of the protected resource's metadata (RFC 9728), told in challenges: MCP clients log in by it.")
+    ] = "",
 ) -> None:
     """Tell a proxy which requests may pass, until SIGTERM or Ctrl-C. Exit code 0: ended because told to."""
-    rules = _tokens(issuer, audience or [], session_id)
+    rules = _tokens(
+        issuer, audience or [], session_id, subject=subject_claim, roles=roles_claim, tenant=tenant_claim, service=service_claim,
+        posture=posture_claim, leeway=clock_leeway,
+    )  # fmt: skip
     settings = SidecarSettings(
         installation, host, port, _sources(session_id, rules),
         Settings(max_view_age=within("--max-view-age", max_view_age, VIEW_AGES), without_session=without_session),
-        _wording(reauth_url, redirect_browsers=redirect_browsers), rules,
+        _wording(reauth_url, resource_metadata, redirect_browsers=redirect_browsers), rules, parse_routes(route or ()),
     )  # fmt: skip
     require_gateway()
     if not _loopback(host):
@@ -88,15 +114,24 @@ def require_gateway() -> None:
         raise MissingExtraError("gateway", f"the sidecar ({', '.join(absent)} can't be found)")
 
 
-def _tokens(issuer: str, audiences: list[str], session_id: str) -> ClaimRules | None:
+def _tokens(
+    issuer: str, audiences: list[str], session_id: str, *, subject: str = "sub", roles: str = "", tenant: str = "",
+    service: str = NO_SESSION, posture: str = "", leeway: str = "30s",
+) -> ClaimRules | None:  # fmt: skip
     if not issuer:
-        if audiences:
-            raise InputError("gateway: --audience is given without --issuer, so no token would be verified; give --issuer too")
+        given = {"--audience": audiences, "--roles-claim": roles, "--tenant-claim": tenant, "--posture-claim": posture}
+        if useless := next((option for option, value in given.items() if value), None):
+            raise InputError(f"gateway: {useless} is given without --issuer, so no token would be verified; give --issuer too")
         return None
     if not audiences:
         raise InputError("gateway: --issuer is given without --audience; give the one that stands in the tokens' 'aud'")
+    if not subject:
+        raise InputError("gateway: --subject-claim is empty, so nobody would be known; leave it out for 'sub'")
     claims = parse_sources(session_id).claims if session_id else ("sid",)
-    return ClaimRules(check_issuer(issuer), tuple(audiences), claims)
+    return ClaimRules(
+        check_issuer(issuer), tuple(audiences), claims, subject, roles or None, tenant or None, posture or None,
+        parse_service_rule(service), within("--clock-leeway", leeway, (0, LARGEST_LEEWAY)),
+    )  # fmt: skip
 
 
 def _sources(session_id: str, tokens: ClaimRules | None) -> SessionIdSources:
@@ -108,18 +143,24 @@ def _sources(session_id: str, tokens: ClaimRules | None) -> SessionIdSources:
     return sources
 
 
-def _wording(reauth_url: str, *, redirect_browsers: bool) -> Wording:
-    if not reauth_url:
-        if redirect_browsers:
-            raise InputError("gateway: --redirect-browsers needs to know where to; give --reauth-url")
-        return Wording()
+def _wording(reauth_url: str, resource_metadata: str = "", *, redirect_browsers: bool) -> Wording:
+    if resource_metadata and not _is_url(resource_metadata):
+        raise InputError(f"gateway: --resource-metadata {resource_metadata!r} must be https://HOST/PATH; in ASCII, percent-encoded")
+    if redirect_browsers and not reauth_url:
+        raise InputError("gateway: --redirect-browsers needs to know where to; give --reauth-url")
+    if reauth_url and not _is_url(reauth_url, local=True):
+        raise InputError(f"gateway: --reauth-url {reauth_url!r} must be https://HOST/PATH, or a /PATH of the site itself; in ASCII, percent-encoded")
+    return Wording(reauth_url or None, redirect_browsers=redirect_browsers, resource_metadata=resource_metadata or None)
+
+
+def _is_url(text: str, *, local: bool = False) -> bool:
+    """Whether it is one that can stand in a header; `local`: or a path of the site itself."""
     with contextlib.suppress(ValueError):
-        parts = urlsplit(reauth_url)
+        parts = urlsplit(text)
         absolute = parts.scheme in ("http", "https") and bool(parts.hostname)
-        local = not parts.scheme and not parts.netloc and reauth_url.startswith("/")
-        if (absolute or local) and reauth_url.isascii() and reauth_url.isprintable() and " " not in reauth_url:
-            return Wording(reauth_url, redirect_browsers=redirect_browsers)
-    raise InputError(f"gateway: --reauth-url {reauth_url!r} must be https://HOST/PATH, or a /PATH of the site itself; in ASCII, percent-encoded")
+        within_site = local and not parts.scheme and not parts.netloc and text.startswith("/")
+        return (absolute or within_site) and text.isascii() and text.isprintable() and " " not in text
+    return False
 
 
 def _loopback(host: str) -> bool:
@@ -156,7 +197,7 @@ async def _serve(settings: SidecarSettings) -> None:
     keys = None if tokens is None else IssuerKeys(tokens.issuer)
     verifier = None if tokens is None or keys is None else TokenVerifier(tokens, keys)
     enforcer = Enforcer(follower, present, settings=settings.settings)
-    sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording)
+    sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, routes=settings.routes)
     server = Server(sidecar, settings.host, settings.port)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, follower.stop)

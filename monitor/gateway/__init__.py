@@ -1,7 +1,7 @@
 """Gateways: who is asking, the view of what has ended, the decision about a request, and what a refused client is told."""
 
-from monitor.gateway.decide import Settings, WithoutSession, check
-from monitor.gateway.facts import Facts, Now, Posture
+from monitor.gateway.decide import Settings, check
+from monitor.gateway.facts import Facts, Now, Posture, WithoutSession
 from monitor.gateway.memory import MemoryView
 from monitor.gateway.verdict import Outcome, Verdict
 from monitor.gateway.view import View

@@ -21,6 +21,16 @@ class Posture(StrEnum):
     """Serve, and mark it."""
 
 
+class WithoutSession(StrEnum):
+    """What becomes of a request that names no session."""
+
+    ADMIT = "admit"
+    REFUSE = "refuse"
+    """400."""
+    CHALLENGE = "challenge"
+    """401: log in."""
+
+
 class Facts(msgspec.Struct, frozen=True, gc=False):
     """The facts of one request, as far as they are known and verified. None means: not known.
 
@@ -45,6 +55,8 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     acr: str | None = None
     posture: Posture | None = None
     """Said by the route or by a claim; None: it goes by the classification."""
+    without_session: WithoutSession | None = None
+    """Said by the route; None: as the gateway is set up."""
 
     @property
     def latest_auth_time(self) -> Millis | None:

@@ -1,6 +1,7 @@
 """The sidecar's answers to proxies, in process."""
 
 import pytest
+from msgspec.structs import replace
 
 from monitor.core.controls import Target
 from monitor.core.errors import InvariantError
@@ -8,10 +9,11 @@ from monitor.gateway import MemoryView, Now, Outcome, Settings, Verdict, View, W
 from monitor.gateway.answers import Wording
 from monitor.gateway.metrics import GatewayMetrics
 from monitor.gateway.refusals import TokenFault, TokenRefused
+from monitor.gateway.routes import parse_routes
 from monitor.publish import hashed_session_id
 from tests.gateway.asking import SESSION, WITH_COOKIE, ask, fresh, sidecar
 from tests.gateway.signing import NOW as SIGNED_AT
-from tests.gateway.signing import said, signed, verifier
+from tests.gateway.signing import RULES, said, signed, verifier
 from tests.gateway.worlds import T
 
 ASKED = [
@@ -202,6 +204,54 @@ class TestTokens:
     @pytest.mark.parametrize(("sid", "shown"), [("a b%", "a%20b%25"), ("é", "%C3%A9"), ("a\r\nx: y", "a%0D%0Ax:%20y"), ('a"b', 'a"b')])
     async def test_an_id_can_not_write_headers(self, sid, shown) -> None:
         assert (await ask(self.app(), headers={"Authorization": f"Bearer {signed(said(sid=sid))}"})).headers["x-session-id"] == shown
+
+
+class TestRoutes:
+    """What the operator says of paths."""
+
+    OPEN = "/open/* classification=public posture=best-effort without-session=admit"
+    STRICT = "/admin/* classification=restricted workload=console route=/admin"
+
+    def app(self, view=None, *, routes=(OPEN, STRICT, "/*"), **more):
+        return sidecar(view, routes=parse_routes(routes), **more)
+
+    async def test_a_stale_view_serves_what_is_not_sensitive_and_marks_it(self) -> None:
+        app = self.app(now=Now(T + 60_001, 60_001))
+        answered = await ask(app, "/check/open/x", WITH_COOKIE)
+        assert (answered.status, answered.headers["session-monitor-view"]) == (200, "stale")
+        assert (await ask(app, "/check/open/x")).status == 200
+        for path in ("/check/admin/x", "/check/elsewhere", "/check/open/../admin/x"):
+            assert (await ask(app, path, WITH_COOKIE)).status in (503, 400)
+
+    async def test_locks_meet_what_is_behind_a_path(self) -> None:
+        for target in (Target(classification="restricted"), Target(workload="console")):
+            view = fresh()
+            view.lock(target, T)
+            app = self.app(view)
+            asked = ("/check/admin/x", "/check//admin/x", "/check/%61dmin", "/check/open/..%2fadmin/x", "/check/open/x", "/check/x")
+            assert [(await ask(app, path, WITH_COOKIE)).status for path in asked] == [403, 400, 403, 400, 200, 200]
+
+    async def test_a_path_that_leads_to_different_routes_is_a_fault_of_the_request(self) -> None:
+        for path in ("/check/open/../admin", "/check/open/..;/admin"):
+            answered = await ask(self.app(), path, WITH_COOKIE)
+            assert (answered.status, answered.problem["reason"]) == (400, "request_unusable")
+            assert "read in several ways" in answered.problem["detail"]
+            assert (await ask(sidecar(), path, WITH_COOKIE)).status == 200
+
+    async def test_only_where_it_is_said_no_session_is_needed(self) -> None:
+        asked = ("/check/open/login", "/check/open/../x", "/check/x")
+        assert [(await ask(self.app(), path)).status for path in asked] == [200, 400, 401]
+
+    @pytest.mark.parametrize(("claim", "path", "status"), [
+        ("best_effort", "/check/x", 200), ("best_effort", "/check/open/x", 200), ("strict", "/check/open/x", 503),
+        ("whatever", "/check/open/x", 503), (None, "/check/open/x", 200), (None, "/check/x", 503),
+    ])  # fmt: skip
+    async def test_of_route_and_claim_the_stricter_posture_counts(self, claim, path, status) -> None:
+        view = MemoryView()
+        view.watermark(SIGNED_AT, 0)
+        app = self.app(view, sources="claim:sid", now=Now(SIGNED_AT, 60_001), verifier=verifier(rules=replace(RULES, posture="edge.posture")))
+        token = signed(said(edge={"posture": claim}))
+        assert (await ask(app, path, {"Authorization": f"Bearer {token}"})).status == status
 
 
 class TestHealth:
