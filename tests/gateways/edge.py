@@ -76,6 +76,15 @@ class Client:
         self._connection.close()
 
 
+def ask(port: int, path: str = "/v1/chats", headers=(), *, method: str = "GET", body: bytes | None = None) -> Answered:
+    """The answer to a request on a connection of its own."""
+    client = Client(port)
+    try:
+        return client.ask(path, headers, method=method, body=body)
+    finally:
+        client.close()
+
+
 class Edge:
     """What the sidecar is, `app`, may change at any time."""
 
@@ -122,8 +131,4 @@ class Edge:
 
     def ask(self, path: str = "/v1/chats", headers=(), *, method: str = "GET", body: bytes | None = None) -> Answered:
         """The answer to a client of this request alone."""
-        client = Client(self.proxy.port)
-        try:
-            return client.ask(path, headers, method=method, body=body)
-        finally:
-            client.close()
+        return ask(self.proxy.port, path, headers, method=method, body=body)
