@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import importlib.util
 import ipaddress
+import secrets
 import signal
+import socket
 import sys
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -16,7 +18,7 @@ from monitor.cli.durations import within
 from monitor.cli.output import hint
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError, MissingExtraError
-from monitor.core.instants import HOUR, SECOND
+from monitor.core.instants import HOUR, MINUTE, SECOND, Millis
 from monitor.gateway.answers import RETURN_TO, Wording
 from monitor.gateway.claims import LARGEST_LEEWAY, NO_SESSION, ClaimRules, parse_service_rule
 from monitor.gateway.decide import Settings
@@ -24,11 +26,13 @@ from monitor.gateway.discovery import check_issuer
 from monitor.gateway.facts import WithoutSession
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
 from monitor.gateway.routes import KEYS, Routes, parse_routes
+from monitor.wire.events import MAX_TEXT
 
 PARTS: Final = ("uvicorn", "aiohttp", "joserfc")
 """What the extra brings."""
 VIEW_AGES: Final = (SECOND, HOUR)
 """The monitor says once a second how far it is."""
+GRANULARITIES: Final = (100, MINUTE)
 PORT: Final = 8180
 TOKENS: Final = "Tokens"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -46,6 +50,10 @@ class SidecarSettings(msgspec.Struct, frozen=True):
     tokens: ClaimRules | None
     """None: without an issuer."""
     routes: Routes
+    name: str
+    """Of this running instance: the `source` of its events."""
+    activity_granularity: Millis | None
+    """None: no activity is told."""
 
 
 def register(program: typer.Typer) -> None:
@@ -90,6 +98,13 @@ def gateway(
     resource_metadata: Annotated[
         str, typer.Option(help="URL of the protected resource's metadata (RFC 9728), told in challenges: MCP clients log in by it.")
     ] = "",
+    name: Annotated[
+        str, typer.Option(help="Of this running instance, another for each; by default gateway/HOST/ and something random.")
+    ] = "",
+    activity: Annotated[bool, typer.Option(help="Tell the monitor on access-events which sessions are used here.")] = True,
+    activity_granularity: Annotated[
+        str, typer.Option(help="Activities of a session within so long are told as one; keep it far below the shortest idle limit.")
+    ] = "1s",
 ) -> None:
     """Tell a proxy which requests may pass, until SIGTERM or Ctrl-C. Exit code 0: ended because told to."""
     rules = _tokens(
@@ -100,6 +115,7 @@ def gateway(
         installation, host, port, _sources(session_id, rules),
         Settings(max_view_age=within("--max-view-age", max_view_age, VIEW_AGES), without_session=without_session),
         _wording(reauth_url, resource_metadata, redirect_browsers=redirect_browsers), rules, parse_routes(route or ()),
+        _name(name), within("--activity-granularity", activity_granularity, GRANULARITIES) if activity else None,
     )  # fmt: skip
     require_gateway()
     if not _loopback(host):
@@ -163,6 +179,13 @@ def _is_url(text: str, *, local: bool = False) -> bool:
     return False
 
 
+def _name(given: str) -> str:
+    name = given or f"gateway/{socket.gethostname()}/{secrets.token_hex(4)}"
+    if len(name) > MAX_TEXT or not name.isprintable():
+        raise InputError(f"--name must have at most {MAX_TEXT} characters, all printable")
+    return name
+
+
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -181,6 +204,8 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 async def _serve(settings: SidecarSettings) -> None:
     # Here, because uvicorn and the cryptography of tokens take their time to import.
+    from monitor.gateway.activity import Activity
+    from monitor.gateway.dispatch import Dispatch, to_kafka
     from monitor.gateway.enforcer import Enforcer
     from monitor.gateway.follower import Follower, present
     from monitor.gateway.issuer import IssuerKeys
@@ -196,15 +221,23 @@ async def _serve(settings: SidecarSettings) -> None:
     tokens = settings.tokens
     keys = None if tokens is None else IssuerKeys(tokens.issuer)
     verifier = None if tokens is None or keys is None else TokenVerifier(tokens, keys)
-    enforcer = Enforcer(follower, present, settings=settings.settings)
+    connection, topics, granularity = settings.installation.connection, settings.installation.topics, settings.activity_granularity
+    dispatch = None if granularity is None else Dispatch(to_kafka(connection, topics, settings.name, granularity), lambda: present().wall)
+    enforcer = Enforcer(follower, present, settings=settings.settings, witnesses=[] if dispatch is None else [Activity(follower, dispatch)])
     sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, routes=settings.routes)
     server = Server(sidecar, settings.host, settings.port)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, follower.stop)
+        if dispatch is not None:
+            enforcer.metrics.watch_activity(lambda: dispatch.figures)
+            # After the server: what its last requests say is delivered too.
+            stack.push_async_callback(asyncio.to_thread, dispatch.stop)
         # A port that can't be had is said before anything else happens.
         await server.start()
         stack.push_async_callback(server.stop)
         follower.start()
+        if dispatch is not None:
+            dispatch.start()
         if keys is not None:
             stack.push_async_callback(keys.stop)
             starting = asyncio.create_task(keys.start(), name="issuer-keys-start")

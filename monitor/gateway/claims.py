@@ -84,13 +84,6 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
     tenant: str | None = None
     posture: Posture | None = None
 
-    @property
-    def auth_seconds(self) -> int | float | None:
-        """`auth_time` as an access event carries it: as it stood in the token, to the millisecond."""
-        if self.auth_time is None:
-            return None
-        return self.auth_time // SECOND if self.whole_second else self.auth_time / SECOND
-
 
 def parse_service_rule(text: str) -> ServiceRule:
     """The rule of an option's text: `no-session`, `claim:NAME` or `claim:NAME=VALUE`. Raises InputError."""

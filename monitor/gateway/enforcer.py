@@ -15,6 +15,7 @@ from monitor.gateway.facts import Facts, Now
 from monitor.gateway.metrics import GatewayMetrics
 from monitor.gateway.verdict import Verdict
 from monitor.gateway.view import View
+from monitor.publish.draft import Kind
 
 
 class Following(Protocol):
@@ -39,6 +40,8 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     user_agent: str | None = None
     expires: Millis | None = None
     """When the credential ends by itself."""
+    kind: Kind | None = None
+    """Of the activity; None: `human` for a user, `agent` for a service."""
 
 
 NOTHING_SEEN: Final = Seen()

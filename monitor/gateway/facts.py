@@ -59,6 +59,11 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     """Said by the route; None: as the gateway is set up."""
 
     @property
+    def auth_seconds(self) -> int | float | None:
+        """`auth_time` as an access event carries it: as it was told, to the millisecond."""
+        return None if self.auth_time is None else in_seconds(self.auth_time, whole=self.whole_second)
+
+    @property
     def latest_auth_time(self) -> Millis | None:
         """The last instant at which the authentication may have been: what counts against an expiry."""
         if self.auth_time is None or not self.whole_second:
@@ -73,3 +78,8 @@ class Now(msgspec.Struct, frozen=True, gc=False):
     """Since 1970: what an `auth_time` is compared with."""
     monotonic: Millis
     """Since whenever, never set back: what the age of the view is counted by."""
+
+
+def in_seconds(instant: Millis, *, whole: bool) -> int | float:
+    """An instant as a JWT has it; `whole`: a whole number."""
+    return instant // SECOND if whole else instant / SECOND

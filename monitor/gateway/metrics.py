@@ -3,13 +3,17 @@
 As in `observe.metrics`; labels take their values from closed lists and from the partitions.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from monitor.core.instants import SECOND, Millis
 from monitor.core.reasons import Reason
 from monitor.gateway.facts import Now
+from monitor.gateway.figures import Figures
 from monitor.gateway.verdict import Outcome, Verdict
 from monitor.gateway.view import NO_MARK, View
 from monitor.observe.labels import OTHER
@@ -18,6 +22,7 @@ from monitor.wire.problem import Refusal
 
 STALE: Final = "stale"
 """The reason of a request that was served by a stale view; one that was served by a fresh one has none."""
+FATES: Final = ("published", "coalesced", "lost")
 REASONS: Final = (*(reason.value for reason in Reason), *(refusal.value for refusal in Refusal), OTHER)
 
 
@@ -44,6 +49,8 @@ class GatewayMetrics:
         self._locks = gauge("view_locks", "Locks that the view holds.")
         self._not_understood = gauge("view_commands_not_understood", "Commands that were not understood: their sessions are refused.")
         self._passed_over = gauge("view_records_passed_over", "Records that were no control, warning or watermark.")
+        self._activity_figures: Callable[[], Figures] = Figures
+        registry.register(_Activity(self))
 
     def decided(self, verdict: Verdict) -> None:
         """Count one decision. A reason that is not known here is counted as `other`."""
@@ -51,6 +58,15 @@ class GatewayMetrics:
             self._admitted[verdict.stale].inc()
         else:
             self._refused.get(verdict.reason, self._refused[OTHER]).inc()
+
+    def watch_activity(self, figures: Callable[[], Figures]) -> None:
+        """Ask these with each scrape."""
+        self._activity_figures = figures
+
+    @property
+    def activity(self) -> Figures:
+        """What has become of the activity of sessions so far."""
+        return self._activity_figures()
 
     def observe(self, view: View, now: Now) -> None:
         """Take the view's figures: before each scrape. O(partitions and locks)."""
@@ -64,6 +80,24 @@ class GatewayMetrics:
         self._locks.set(len(view.locks))
         self._not_understood.set(view.not_understood)
         self._passed_over.set(view.refused)
+
+
+class _Activity(Collector):
+    """Of figures that are counted elsewhere."""
+
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        """As the registry asks."""
+        figures = self._metrics.activity
+        events = CounterMetricFamily(
+            f"{NAMESPACE}_gateway_activity_events", "Events of sessions in use, by what became of them; coalesced ones needed no record.", labels=["fate"]
+        )
+        for fate in FATES:
+            events.add_metric([fate], getattr(figures, fate))
+        yield events
+        yield GaugeMetricFamily(f"{NAMESPACE}_gateway_activity_buffered", "Such events that wait for the broker.", figures.buffered)
 
 
 def _seconds(age: Millis, now: Now) -> float:

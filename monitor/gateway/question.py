@@ -18,6 +18,7 @@ from monitor.gateway.identity import Request, SessionIdRefused, SessionIdSources
 from monitor.gateway.refusals import TokenRefused
 from monitor.gateway.routes import NO_ROUTES, Route, RouteRefused, Routes, stricter
 from monitor.gateway.verdict import Outcome, Verdict
+from monitor.publish.draft import Kind
 from monitor.wire.events import MAX_TEXT
 from monitor.wire.problem import Refusal
 
@@ -50,16 +51,18 @@ class Questions:
         """
         self._enforcer, self._sources, self._verifier, self._routes = enforcer, sources, verifier, routes
 
-    async def read(self, headers: Headers, target: str, client_ip: str | None = None) -> Question:
+    async def read(self, headers: Headers, target: str, client_ip: str | None = None, method: str = "GET") -> Question:
         """The question of a request to `target` (its path as it was sent, percent-encoded)."""
         if self._verifier is None:
-            return self.told(headers, target, client_ip, None)
+            return self.told(headers, target, client_ip, None, method)
         shown = shown_token(headers)
         if isinstance(shown, str):
-            return self.told(headers, target, client_ip, await self._verifier.verify(shown, self._enforcer.now().wall))
-        return self.told(headers, target, client_ip, shown)
+            return self.told(headers, target, client_ip, await self._verifier.verify(shown, self._enforcer.now().wall), method)
+        return self.told(headers, target, client_ip, shown, method)
 
-    def told(self, headers: Headers, target: str, client_ip: str | None, token: Claims | TokenRefused | None) -> Question:
+    def told(
+        self, headers: Headers, target: str, client_ip: str | None, token: Claims | TokenRefused | None, method: str = "GET"
+    ) -> Question:
         """The same, where it is known what its token says; None: it has none, or none is looked at."""
         if isinstance(token, TokenRefused):
             return Question(turned_away=self._token_refused(token), description=token.description)
@@ -69,7 +72,7 @@ class Questions:
         route = self._routes.find(target)
         if isinstance(route, RouteRefused):
             return unusable(route.detail)
-        return Question(_facts(session_id, client_ip, route, token), _seen(headers, token))
+        return Question(_facts(session_id, client_ip, route, token), _seen(headers, method, route, token))
 
     def decide(self, question: Question) -> Verdict:
         """The verdict, counted and told."""
@@ -122,6 +125,8 @@ def _facts(session_id: str | None, client_ip: str | None, route: Route, claims: 
     )  # fmt: skip
 
 
-def _seen(headers: Headers, claims: Claims | None) -> Seen:
+def _seen(headers: Headers, method: str, route: Route, claims: Claims | None) -> Seen:
     user_agent = next((value.decode("latin-1")[:MAX_TEXT] for name, value in headers if name == b"user-agent"), None)
-    return Seen(user_agent or None, None if claims is None else claims.expires)
+    # Who asks what may be done with a resource does not use it (RFC 9110 section 9.3.7); browsers ask by themselves.
+    kind: Kind | None = "keepalive" if method == "OPTIONS" else route.activity
+    return Seen(user_agent or None, None if claims is None else claims.expires, kind)

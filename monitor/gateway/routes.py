@@ -19,9 +19,11 @@ from monitor.core.errors import InputError
 from monitor.gateway.facts import Posture, WithoutSession
 from monitor.gateway.paths import readings
 from monitor.policy.conditions import globs
+from monitor.publish.draft import Kind
 from monitor.wire.events import MAX_TEXT
 
-KEYS: Final = ("classification", "workload", "route", "posture", "without-session")
+KEYS: Final = ("classification", "workload", "route", "posture", "without-session", "activity")
+ACTIVITIES: Final[tuple[Kind, ...]] = ("human", "agent", "keepalive")
 REMEMBERED: Final = 4096
 """Paths whose route is remembered; with more they are forgotten all at once and looked for again."""
 REMEMBERED_LENGTH: Final = 256
@@ -38,6 +40,7 @@ class Route(msgspec.Struct, frozen=True):
     route: str | None = None
     posture: Posture | None = None
     without_session: WithoutSession | None = None
+    activity: Kind | None = None
 
 
 UNKNOWN: Final = Route()
@@ -123,7 +126,7 @@ def _parse(pattern: str, pairs: Sequence[str]) -> Route:
         said[key] = value
     return Route(
         pattern, said.get("classification"), said.get("workload"), said.get("route"), _posture(pattern, said.get("posture")),
-        _without_session(pattern, said.get("without-session")),
+        _without_session(pattern, said.get("without-session")), _activity(pattern, said.get("activity")),
     )  # fmt: skip
 
 
@@ -156,3 +159,12 @@ def _without_session(pattern: str, value: str | None) -> WithoutSession | None:
         return WithoutSession(value)
     except ValueError:
         raise InputError(f"route {pattern}: without-session={value} is not known; allowed are {', '.join(WithoutSession)}") from None
+
+
+def _activity(pattern: str, value: str | None) -> Kind | None:
+    if value is None:
+        return None
+    for kind in ACTIVITIES:
+        if value == kind:
+            return kind
+    raise InputError(f"route {pattern}: activity={value} is not known; allowed are {', '.join(ACTIVITIES)}")

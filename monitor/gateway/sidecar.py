@@ -101,7 +101,7 @@ class Sidecar:
         original = read_original(scope["method"], path, scope.get("query_string", b""), headers)
         if isinstance(original, OriginalRefused):
             return None, unusable(original.detail)
-        return original, await self._questions.read(headers, original.target, original.client_ip)
+        return original, await self._questions.read(headers, original.target, original.client_ip, original.method)
 
     async def _refuse(self, scope: Scope, original: Original | None, question: Question, verdict: Verdict, send: Send) -> None:
         method, return_to = (scope["method"], None) if original is None else (original.method, original.return_to)

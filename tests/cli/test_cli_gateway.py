@@ -44,6 +44,9 @@ COOKIE = ("--session-id", "cookie:session")
         ((*ISSUER, "--subject-claim", ""), ("--subject-claim is empty",)),
         ((*COOKIE, "--route", "v1"), ("'v1' is no pattern of a path",)),
         ((*COOKIE, "--route", "/v1 posture=lax"), ("route /v1: posture=lax is not known",)),
+        ((*COOKIE, "--activity-granularity", "2m"), ("--activity-granularity is 2m; allowed are 100ms to 1m",)),
+        ((*COOKIE, "--name", "a" * 1025), ("--name must have at most 1024 characters",)),
+        ((*COOKIE, "--name", "a\nb"), ("all printable",)),
         ((*COOKIE, "--port", "65536"), ("'--port'", "65535")),
         ((*COOKIE, "--bootstrap-servers", "localhost"), ("'localhost' is not host:port",)),
     ],
@@ -114,3 +117,9 @@ def test_routes_come_from_options_environment_and_file(monkeypatch, tmp_path, cl
     ended = cli("gateway", *COOKIE, *options)
     assert ended.code == 0, ended
     assert taken == [parse_routes(routes).routes]
+
+
+def test_each_instance_has_a_name_of_its_own_unless_it_is_given():
+    assert verb._name("gateway/eu-1") == "gateway/eu-1"
+    assert verb._name("") != verb._name("")
+    assert verb._name("").startswith(f"gateway/{socket.gethostname()}/")

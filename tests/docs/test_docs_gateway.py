@@ -8,10 +8,14 @@ from pathlib import Path
 
 import typer
 
+from monitor.cli.gateway import GRANULARITIES
 from monitor.cli.program import program
+from monitor.core.instants import SECOND
 from monitor.gateway.claims import LARGEST_LEEWAY, LEEWAY, NO_SESSION, ClaimRules
+from monitor.gateway.dispatch import HELD, MARGIN
+from monitor.gateway.metrics import FATES, GatewayMetrics
 from monitor.gateway.paths import MOST_READINGS
-from monitor.gateway.routes import KEYS, parse_routes
+from monitor.gateway.routes import ACTIVITIES, KEYS, parse_routes
 from monitor.policy.durations import format_duration
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
@@ -19,7 +23,7 @@ PROGRAM = typer.main.get_command(program)
 OPTIONS = {
     name: option.default
     for option in PROGRAM.get_command(PROGRAM.make_context("session-monitor", [], resilient_parsing=True), "gateway").params
-    for name in option.opts
+    for name in (*option.opts, *option.secondary_opts)
 }
 
 
@@ -54,3 +58,17 @@ def test_the_defaults_are_those_of_the_code():
     for name in ("--subject-claim", "--service-claim", "--clock-leeway"):
         assert f"| `{name}` | `{OPTIONS[name]}` |" in PAGE
     assert f"at most `{format_duration(LARGEST_LEEWAY)}`" in PAGE
+
+
+def test_what_is_said_of_activity_is_so():
+    assert OPTIONS["--activity-granularity"] == "1s"
+    least, most = map(format_duration, GRANULARITIES)
+    assert f"; `{least}` to `{most}`" in PAGE
+    assert f"some {2 * HELD:,} events" in PAGE
+    assert MARGIN == SECOND // 2
+    metrics = GatewayMetrics()
+    names = {sample.name: set(sample.labels) for family in metrics.registry.collect() for sample in family.samples}
+    for name, label in re.findall(r"^\| `(session_monitor_\w+)(?:\{(\w+)\})?`", PAGE, re.MULTILINE):
+        assert names[name] == ({label} if label else set())
+    assert all(f"`{fate}`" in PAGE for fate in FATES)
+    assert all(f"`{kind}`" in PAGE for kind in ACTIVITIES)

@@ -21,9 +21,9 @@ def found(routes, target: str) -> str:
 
 
 def test_all_that_can_be_said_of_a_path() -> None:
-    routes = parse_routes(["/v1/models/fraud* classification=restricted workload=inference route=/v1/models/fraud posture=best-effort without-session=admit"])
+    routes = parse_routes(["/v1/models/fraud* classification=restricted workload=inference route=/v1/models/fraud posture=best-effort without-session=admit activity=agent"])
     assert routes.find("/v1/models/fraud-2?x=1") == Route(
-        "/v1/models/fraud*", "restricted", "inference", "/v1/models/fraud", Posture.BEST_EFFORT, WithoutSession.ADMIT
+        "/v1/models/fraud*", "restricted", "inference", "/v1/models/fraud", Posture.BEST_EFFORT, WithoutSession.ADMIT, "agent"
     )
     assert routes.find("/v1/models") is UNKNOWN
     assert parse_routes([]).find("/public/../x") is UNKNOWN
@@ -82,6 +82,7 @@ def test_an_environment_variable_has_all_in_one_text() -> None:
         ("/x workload=" + "a" * 1025, "has 1025 characters; allowed are up to 1024"),
         ("/x posture=lax", "posture=lax is not known; allowed are strict and best-effort"),
         ("/x without-session=allow", "without-session=allow is not known; allowed are admit, refuse, challenge"),
+        ("/x activity=inflight", "activity=inflight is not known; allowed are human, agent, keepalive"),
         ("/a%20b", "percent-encoding undone"), ("/a//b", "without '//'"), ("/a/../b", "'..'"), ("/a;b", "';'"),
         ("/x /y /x", "'/x' stands twice"),
     ],

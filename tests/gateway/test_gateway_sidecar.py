@@ -7,6 +7,7 @@ from monitor.core.controls import Target
 from monitor.core.errors import InvariantError
 from monitor.gateway import MemoryView, Now, Outcome, Settings, Verdict, View, WithoutSession
 from monitor.gateway.answers import Wording
+from monitor.gateway.figures import Figures
 from monitor.gateway.metrics import GatewayMetrics
 from monitor.gateway.refusals import TokenFault, TokenRefused
 from monitor.gateway.routes import parse_routes
@@ -254,6 +255,30 @@ class TestRoutes:
         assert (await ask(app, path, {"Authorization": f"Bearer {token}"})).status == status
 
 
+class Told(list):
+    """A witness that keeps what was seen of the admitted."""
+
+    def admitted(self, facts, seen, now) -> None:
+        self.append((facts, seen))
+
+
+class TestSeen:
+    """What the monitor is told of a request besides its facts."""
+
+    @pytest.mark.parametrize(("path", "method", "kind"), [
+        ("/check/x", "GET", None), ("/check/x", "HEAD", None), ("/check/x", "OPTIONS", "keepalive"), ("/check/poll/1", "GET", "keepalive"),
+        ("/check/agents", "POST", "agent"), ("/check/agents", "OPTIONS", "keepalive"),
+    ])  # fmt: skip
+    async def test_the_kind_of_an_activity(self, path, method, kind) -> None:
+        told = Told()
+        app = sidecar(witnesses=[told], routes=parse_routes(["/poll/* activity=keepalive", "/agents activity=agent"]))
+        assert (await ask(app, path, WITH_COOKIE, method=method)).status == 200
+        assert [seen.kind for _, seen in told] == [kind]
+        told.clear()
+        assert (await ask(app, "/check", WITH_COOKIE | {"X-Original-URI": path.removeprefix("/check"), "X-Original-Method": method})).status == 200
+        assert [seen.kind for _, seen in told] == [kind]
+
+
 class TestHealth:
     """What an orchestrator and a scraper ask."""
 
@@ -287,6 +312,17 @@ class TestHealth:
             "session_monitor_gateway_view_locks 1.0",
             "session_monitor_gateway_view_loaded 1.0",
         } <= set(lines)
+
+    async def test_what_has_become_of_the_activity(self) -> None:
+        metrics = GatewayMetrics()
+        app = sidecar(metrics=metrics)
+        lines = (await ask(app, "/metrics")).body.decode()
+        assert 'session_monitor_gateway_activity_events_total{fate="published"} 0.0' in lines
+        metrics.watch_activity(lambda: Figures(published=3, coalesced=5, lost=1, buffered=2))
+        lines = (await ask(app, "/metrics")).body.decode().splitlines()
+        name = "session_monitor_gateway_activity"
+        assert {f'{name}_events_total{{fate="{fate}"}} {count}.0' for fate, count in (("published", 3), ("coalesced", 5), ("lost", 1))} <= set(lines)
+        assert f"{name}_buffered 2.0" in lines
 
     async def test_a_partition_of_which_nothing_was_heard_is_infinitely_old(self) -> None:
         lines = (await ask(sidecar(MemoryView()), "/metrics")).body.decode().splitlines()
