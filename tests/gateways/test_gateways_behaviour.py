@@ -100,6 +100,18 @@ def test_of_several_cookie_lines_nobody_gets_what_the_other_does_not(edge) -> No
         assert (answered.status, answered.json["reason"]) == (400, "request_unusable")
 
 
+def test_a_header_that_names_two_sessions_is_refused(edge) -> None:
+    edge.app = sidecar(sources="header:user-agent")
+    assert edge.ask(headers=[("User-Agent", "a")]).json["headers"]["x-session-id"] == [hashed_session_id("a")]
+    for headers in ([("User-Agent", "a"), ("User-Agent", "b")], [("User-Agent", "a,b")]):
+        answered = edge.ask(headers=headers)
+        if answered.status == 200:
+            # What the sidecar has not seen, the service has not either.
+            assert answered.json["headers"]["user-agent"] == ["a"]
+        else:
+            assert (answered.status, answered.json["reason"]) == (400, "request_unusable")
+
+
 def test_a_locked_subject_is_refused_under_a_new_session_id(edge) -> None:
     view = fresh()
     edge.app = sidecar(view, sources="claim:sid", now=Now(SIGNED_AT, 0), verifier=verifier())
