@@ -6,6 +6,7 @@ from tests.gateways.proxies import PROXIES, SHIPPED
 
 ALIKE = {
     "the session lives": "the service",
+    "so it seems, by a view that is old, and the route is best effort": "the service",
     "it has ended": "401",
     "its principal is locked out": "403",
     "the sidecar has lost touch with the monitor, or has not loaded yet": "503",

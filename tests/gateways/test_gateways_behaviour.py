@@ -10,6 +10,7 @@ from monitor.core.controls import Target
 from monitor.gateway import Now
 from monitor.gateway.answers import Wording
 from monitor.gateway.decide import Settings, WithoutSession
+from monitor.gateway.routes import parse_routes
 from monitor.publish import hashed_session_id
 from tests.gateway.asking import SESSION, WITH_COOKIE, ask, fresh, sidecar
 from tests.gateway.signing import NOW as SIGNED_AT
@@ -59,6 +60,15 @@ def test_an_ended_session_is_told_to_authenticate_again_and_passes_once_it_has(e
     assert edge.service.asked == through
     view.reinstate(SESSION, T, epoch=1)
     assert edge.ask(headers=WITH_COOKIE, method=method, body=body).status == 200
+
+
+def test_what_is_served_by_an_old_view_is_marked(edge) -> None:
+    forged = WITH_COOKIE | {"Session-Monitor-View": "forged"}
+    edge.app = sidecar()
+    assert "session-monitor-view" not in edge.ask(headers=forged).json["headers"]
+    edge.app = sidecar(now=Now(T + 61_000, 61_000), routes=parse_routes(["/v1/* posture=best-effort"]))
+    answered = edge.ask(headers=forged)
+    assert (answered.status, answered.json["headers"]["session-monitor-view"]) == (200, ["stale"])
 
 
 def test_every_refusal_arrives_as_the_sidecar_says_it(edge) -> None:

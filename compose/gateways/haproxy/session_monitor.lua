@@ -30,6 +30,9 @@ core.register_action("session_monitor", { "http-req" }, function(txn)
     local said = answer.headers or {}
     if answer.status == 200 and said["x-session-id"] then
         txn:set_var("txn.session_id", said["x-session-id"][0])
+        if said["session-monitor-view"] then
+            txn:set_var("txn.view", said["session-monitor-view"][0])
+        end
         txn:set_var("txn.session_monitor", "admitted")
     elseif said["cache-control"] and said["cache-control"][0] == "no-store" then
         -- The sidecar's refusal, and none of HAProxy's own answers where it can't be reached: those are not of its making.
