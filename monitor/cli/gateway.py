@@ -51,7 +51,8 @@ class SidecarSettings(msgspec.Struct, frozen=True):
     """None: without an issuer."""
     routes: Routes
     name: str
-    """Of this running instance: the `source` of its events."""
+    """Of this running instance: the `source` of its events, and what receipts call the gateway."""
+    receipts: bool
     activity_granularity: Millis | None
     """None: no activity is told."""
 
@@ -101,6 +102,7 @@ def gateway(
     name: Annotated[
         str, typer.Option(help="Of this running instance, another for each; by default gateway/HOST/ and something random.")
     ] = "",
+    receipts: Annotated[bool, typer.Option(help="Prove on enforcement-receipts what is in force here, and who was refused.")] = True,
     activity: Annotated[bool, typer.Option(help="Tell the monitor on access-events which sessions are used here.")] = True,
     activity_granularity: Annotated[
         str, typer.Option(help="Activities of a session within so long are told as one; keep it far below the shortest idle limit.")
@@ -115,12 +117,15 @@ def gateway(
         installation, host, port, _sources(session_id, rules),
         Settings(max_view_age=within("--max-view-age", max_view_age, VIEW_AGES), without_session=without_session),
         _wording(reauth_url, resource_metadata, redirect_browsers=redirect_browsers), rules, parse_routes(route or ()),
-        _name(name), within("--activity-granularity", activity_granularity, GRANULARITIES) if activity else None,
+        _name(name), receipts,
+        within("--activity-granularity", activity_granularity, GRANULARITIES) if activity else None,
     )  # fmt: skip
     require_gateway()
     if not _loopback(host):
         hint(f"listening on {host}: whoever can reach it can ask about any session, so only the proxy may")
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    from monitor.gateway.server import new_loop
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(settings))
 
 
@@ -193,22 +198,16 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's, where it is installed."""
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
 async def _serve(settings: SidecarSettings) -> None:
     # Here, because uvicorn and the cryptography of tokens take their time to import.
     from monitor.gateway.activity import Activity
     from monitor.gateway.dispatch import Dispatch, to_kafka
-    from monitor.gateway.enforcer import Enforcer
+    from monitor.gateway.enforcer import Enforcer, Witness
     from monitor.gateway.follower import Follower, present
     from monitor.gateway.issuer import IssuerKeys
+    from monitor.gateway.metrics import GatewayMetrics
+    from monitor.gateway.receipt_log import ReceiptLog
+    from monitor.gateway.receipts import Receipts
     from monitor.gateway.server import Server
     from monitor.gateway.sidecar import Sidecar
     from monitor.gateway.tokens import TokenVerifier
@@ -217,16 +216,25 @@ async def _serve(settings: SidecarSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, told.set)
-    follower = Follower(settings.installation.connection, settings.installation.topics)
+    connection, topics, metrics = settings.installation.connection, settings.installation.topics, GatewayMetrics()
+    follower = Follower(connection, topics)
+    follower.when_in_force(metrics.in_force)
+    receipts = Receipts(follower, settings.name, lambda: ReceiptLog(connection, topics.enforcement_receipts.name), present, metrics)
     tokens = settings.tokens
     keys = None if tokens is None else IssuerKeys(tokens.issuer)
     verifier = None if tokens is None or keys is None else TokenVerifier(tokens, keys)
-    connection, topics, granularity = settings.installation.connection, settings.installation.topics, settings.activity_granularity
+    granularity = settings.activity_granularity
     dispatch = None if granularity is None else Dispatch(to_kafka(connection, topics, settings.name, granularity), lambda: present().wall)
-    enforcer = Enforcer(follower, present, settings=settings.settings, witnesses=[] if dispatch is None else [Activity(follower, dispatch)])
+    witnesses: list[Witness] = [receipts] if settings.receipts else []
+    if dispatch is not None:
+        witnesses.append(Activity(follower, dispatch))
+    enforcer = Enforcer(follower, present, settings=settings.settings, metrics=metrics, witnesses=witnesses)
     sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, routes=settings.routes)
     server = Server(sidecar, settings.host, settings.port)
     async with contextlib.AsyncExitStack() as stack:
+        if settings.receipts:
+            # Last of all: what they say is in force as long as somebody may ask.
+            stack.push_async_callback(asyncio.to_thread, receipts.stop)
         stack.push_async_callback(asyncio.to_thread, follower.stop)
         if dispatch is not None:
             enforcer.metrics.watch_activity(lambda: dispatch.figures)
@@ -236,6 +244,8 @@ async def _serve(settings: SidecarSettings) -> None:
         await server.start()
         stack.push_async_callback(server.stop)
         follower.start()
+        if settings.receipts:
+            receipts.start()
         if dispatch is not None:
             dispatch.start()
         if keys is not None:

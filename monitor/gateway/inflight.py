@@ -11,6 +11,7 @@ from typing import Final
 
 from monitor.core.instants import SECOND, Millis
 from monitor.gateway.activity import Takes
+from monitor.gateway.commanded import Kind
 from monitor.gateway.enforcer import Following
 from monitor.gateway.evidence import in_flight
 from monitor.gateway.facts import Facts, Now
@@ -82,7 +83,7 @@ class InFlight:
             known = request in self._requests
             self._requests.pop(request, None)
         now = self._now()
-        if known and self._period <= request.runs(now) <= self._cap:
+        if known and self._period <= request.runs(now) <= self._cap and self._lives(request.session_id):
             self._dispatch.put(in_flight(request.session_id, now.wall))
 
     def tell(self) -> None:
@@ -91,8 +92,14 @@ class InFlight:
         with self._changing:
             running = list(self._requests)
         sessions = dict.fromkeys(request.session_id for request in running if self._period <= request.runs(now) <= cap)
-        for session_id in sessions:
+        for session_id in filter(self._lives, sessions):
             self._dispatch.put(in_flight(session_id, now.wall))
+
+    def _lives(self, session_id: str) -> bool:
+        """Of a session that has ended, a request that is being cut is no use: the monitor would take it for one that was let in."""
+        commanded = self._following.view.commanded
+        packed = commanded.packed.get(session_id)
+        return packed is None or commanded.shared(packed).kind is Kind.REINSTATE
 
     @property
     def _cap(self) -> Millis:

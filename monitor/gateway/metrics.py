@@ -14,14 +14,19 @@ from monitor.core.instants import SECOND, Millis
 from monitor.core.reasons import Reason
 from monitor.gateway.facts import Now
 from monitor.gateway.figures import Figures
+from monitor.gateway.in_force import InForce
 from monitor.gateway.verdict import Outcome, Verdict
 from monitor.gateway.view import NO_MARK, View
 from monitor.observe.labels import OTHER
 from monitor.observe.metrics import NAMESPACE
+from monitor.observe.timings import Timings
 from monitor.wire.problem import Refusal
 
 STALE: Final = "stale"
 """The reason of a request that was served by a stale view; one that was served by a fresh one has none."""
+RECEIPTS: Final = ("gateway.applied", "gateway.refused", "gateway.stopped")
+ENFORCED_IN: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Bounds of the time to enforce, in seconds."""
 FATES: Final = ("published", "coalesced", "lost")
 REASONS: Final = (*(reason.value for reason in Reason), *(refusal.value for refusal in Refusal), OTHER)
 
@@ -42,6 +47,8 @@ class GatewayMetrics:
         )
         self._admitted = {stale: decisions.labels(Outcome.ADMIT.value, STALE if stale else "") for stale in (False, True)}
         self._refused = {reason: decisions.labels(Outcome.REFUSE.value, reason) for reason in REASONS}
+        cut = Counter("gateway_cut", "Running requests and open streams that were cut, by reason.", ("reason",), namespace=NAMESPACE, registry=registry)
+        self._cut = {reason: cut.labels(reason) for reason in REASONS}
         self._age = gauge("view_age_seconds", "Since the partition's log time last advanced here; +Inf: never.", "partition")
         self._loaded = gauge("view_loaded", "1: the view has been loaded, 0: nobody is admitted yet.")
         self._behind = gauge("view_behind_controls", "1: some partition is ruled by controls that have not been read here.")
@@ -49,6 +56,16 @@ class GatewayMetrics:
         self._locks = gauge("view_locks", "Locks that the view holds.")
         self._not_understood = gauge("view_commands_not_understood", "Commands that were not understood: their sessions are refused.")
         self._passed_over = gauge("view_records_passed_over", "Records that were no control, warning or watermark.")
+        self._enforced_in = Timings(
+            f"{NAMESPACE}_gateway_time_to_enforce_seconds",
+            "From a command's append time, by the broker's clock, until it was in force here; what was loaded at the start is not counted.",
+            ENFORCED_IN, registry,
+        )  # fmt: skip
+        receipts = Counter("gateway_receipts", "Receipts that the broker has acknowledged, by type.", ("type",), namespace=NAMESPACE, registry=registry)
+        self._receipts = {type_: receipts.labels(type_) for type_ in RECEIPTS}
+        self._receipts_lost = Counter(
+            "gateway_receipts_lost", "Refusals that were not told for want of room: too many waited for the broker.", namespace=NAMESPACE, registry=registry
+        )
         self._activity_figures: Callable[[], Figures] = Figures
         registry.register(_Activity(self))
 
@@ -58,6 +75,24 @@ class GatewayMetrics:
             self._admitted[verdict.stale].inc()
         else:
             self._refused.get(verdict.reason, self._refused[OTHER]).inc()
+
+    def cut(self, verdict: Verdict, inflight: int) -> None:
+        """Count what was cut while it ran."""
+        self._cut.get(verdict.reason, self._cut[OTHER]).inc(inflight)
+
+    def in_force(self, told: InForce) -> None:
+        """Count the commands that came into force, by how long that took. For the one thread that follows."""
+        for appended, times in told.commands.items():
+            # The two clocks are those of two machines.
+            self._enforced_in.observe(max(0, told.now.wall - appended) / SECOND, times)
+
+    def receipt_written(self, type_: str) -> None:
+        """Count a receipt that the broker has: one of `RECEIPTS`."""
+        self._receipts[type_].inc()
+
+    def receipt_lost(self) -> None:
+        """Count a refusal that will not be told."""
+        self._receipts_lost.inc()
 
     def watch_activity(self, figures: Callable[[], Figures]) -> None:
         """Ask these with each scrape."""

@@ -1,6 +1,7 @@
 """The `gateway` verb: what it says when it can't work, before it begins."""
 
 import importlib.util
+import re
 import socket
 import sys
 from contextlib import closing
@@ -44,8 +45,8 @@ COOKIE = ("--session-id", "cookie:session")
         ((*ISSUER, "--subject-claim", ""), ("--subject-claim is empty",)),
         ((*COOKIE, "--route", "v1"), ("'v1' is no pattern of a path",)),
         ((*COOKIE, "--route", "/v1 posture=lax"), ("route /v1: posture=lax is not known",)),
+        ((*COOKIE, "--name", "x" * 1025), ("--name must have at most 1024 characters",)),
         ((*COOKIE, "--activity-granularity", "2m"), ("--activity-granularity is 2m; allowed are 100ms to 1m",)),
-        ((*COOKIE, "--name", "a" * 1025), ("--name must have at most 1024 characters",)),
         ((*COOKIE, "--name", "a\nb"), ("all printable",)),
         ((*COOKIE, "--port", "65536"), ("'--port'", "65535")),
         ((*COOKIE, "--bootstrap-servers", "localhost"), ("'localhost' is not host:port",)),
@@ -76,6 +77,12 @@ def test_a_part_that_is_not_installed_names_the_extra(monkeypatch, part):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == part else real(name))
     with pytest.raises(MissingExtraError, match=rf"{part} can't be found.*pip install 'session-monitor\[gateway\]'"):
         verb.require_gateway()
+
+
+def test_an_instance_without_a_name_gets_one_of_its_own():
+    assert verb._name("gateway/eu-1") == "gateway/eu-1"
+    assert re.fullmatch(r"gateway/.+/[0-9a-f]{8}", verb._name(""))
+    assert verb._name("") != verb._name("")
 
 
 def test_what_the_options_say():

@@ -12,7 +12,8 @@ POLICY = "version: 1\ndefaults: {idle: 30m, absolute: 12h}\ntiming: {inflight_ca
 class World:
     def __init__(self, **settings) -> None:
         self.told, self.now = [], Now(T, 1000)
-        self.running = InFlight(MemoryView(policy=POLICY), self, lambda: self.now, **settings)
+        self.view = MemoryView(policy=POLICY)
+        self.running = InFlight(self.view, self, lambda: self.now, **settings)
 
     def put(self, evidence) -> None:
         self.told.append((evidence.facts.session_id, evidence.seen.kind, evidence.time - T))
@@ -62,6 +63,19 @@ def test_a_request_that_hangs_holds_its_session_up_to_the_cap() -> None:
     world.after(66)
     world.running.tell()
     assert world.told[1:] == [("s-1", "inflight", 66_000)]
+
+
+def test_of_a_session_that_has_ended_nothing_is_told() -> None:
+    world = World()
+    requests = [world.begin(name) for name in ("s-1", "s-2", "s-3")]
+    world.view.revoke("s-1", T)
+    world.view.expire("s-2", T)
+    world.view.reinstate("s-2", T, epoch=1)
+    world.after(6)
+    world.running.tell()
+    for request in requests:
+        request.end()
+    assert [name for name, *_ in world.told] == ["s-2", "s-3", "s-2", "s-3"]
 
 
 def test_a_request_without_a_session_holds_nothing() -> None:
