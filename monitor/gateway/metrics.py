@@ -64,7 +64,7 @@ class GatewayMetrics:
         receipts = Counter("gateway_receipts", "Receipts that the broker has acknowledged, by type.", ("type",), namespace=NAMESPACE, registry=registry)
         self._receipts = {type_: receipts.labels(type_) for type_ in RECEIPTS}
         self._receipts_lost = Counter(
-            "gateway_receipts_lost", "Refusals that no receipt tells of: too many waited for the broker.", namespace=NAMESPACE, registry=registry
+            "gateway_receipts_lost", "Refusals that were not told for want of room: too many waited for the broker.", namespace=NAMESPACE, registry=registry
         )
         self._activity_figures: Callable[[], Figures] = Figures
         registry.register(_Activity(self))

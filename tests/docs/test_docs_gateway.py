@@ -10,9 +10,10 @@ import typer
 
 from monitor.cli.gateway import GRANULARITIES
 from monitor.cli.program import program
-from monitor.core.instants import SECOND
+from monitor.core.instants import MINUTE, SECOND
+from monitor.gateway.backlog import FURTHEST
 from monitor.gateway.claims import LARGEST_LEEWAY, LEEWAY, NO_SESSION, ClaimRules
-from monitor.gateway.dispatch import HELD, MARGIN
+from monitor.gateway.dispatch import DELIVERY, HELD, IN_DELIVERY, MARGIN
 from monitor.gateway.metrics import FATES, GatewayMetrics
 from monitor.gateway.paths import MOST_READINGS
 from monitor.gateway.routes import ACTIVITIES, KEYS, parse_routes
@@ -64,8 +65,8 @@ def test_what_is_said_of_activity_is_so():
     assert OPTIONS["--activity-granularity"] == "1s"
     least, most = map(format_duration, GRANULARITIES)
     assert f"; `{least}` to `{most}`" in PAGE
-    assert f"some {2 * HELD:,} events" in PAGE
-    assert MARGIN == SECOND // 2
+    assert f"{IN_DELIVERY:,} on their way, and {HELD:,} before that" in PAGE
+    assert (MARGIN, FURTHEST, DELIVERY) == (SECOND // 2, MINUTE, 15 * MINUTE)
     metrics = GatewayMetrics()
     names = {sample.name: set(sample.labels) for family in metrics.registry.collect() for sample in family.samples}
     for name, label in re.findall(r"^\| `(session_monitor_\w+)(?:\{(\w+)\})?`", PAGE, re.MULTILINE):

@@ -3,14 +3,19 @@
 import json
 import signal
 import time
+import uuid
 from itertools import pairwise
 
 import pytest
 
+from monitor.broker.administration import apply_topics
 from monitor.gateway.follower import present
 from monitor.publish import hashed_session_id
+from tests.conftest import World
+from tests.gateway.asking import SESSION, WITH_COOKIE
+from tests.gateway.promises import broken_promises
 from tests.gateway.test_gateway_command import Process
-from tests.gateway.worlds import until
+from tests.gateway.worlds import monitor, until
 from tests.kafka.plain import Worker, read_all
 
 IDLE = 5.0
@@ -82,7 +87,7 @@ def use(edge: Edge, headers, seconds: float) -> list[float]:
     while instants[-1] - instants[0] < seconds:
         assert edge.status(headers, "/check/v1/models/a") == 200 or time.monotonic() - instants[-1] > IDLE / 2, instants
         instants.append(time.monotonic())
-        time.sleep(0.2)
+        time.sleep(0.05)
     return instants
 
 
@@ -119,6 +124,7 @@ def test_a_session_lives_as_long_as_it_is_used_and_refusals_are_no_use(begin) ->
     alive = [json.loads(record.value) for record in edge.records("access-events") if b"source.alive" in record.value]
     assert {one["source"] for one in alive} == {NAME}
     assert sum(bool(one.get("final")) for one in alive) == 8
+    assert broken_promises(edge.records("access-events")) == []
     assert edge.worker.stop() == 0
     assert secret.encode() not in edge.written()
     assert name.encode() in edge.written()
@@ -168,3 +174,19 @@ def test_where_activity_is_switched_off_nothing_is_published(begin) -> None:
     assert edge.sidecar.end(signal.SIGTERM) == 0
     assert edge.said("access-events", hashed_session_id("a")) == []
     assert not [record for record in edge.records("access-events") if b"source.alive" in record.value]
+
+
+def test_what_is_not_there_at_the_start_is_waited_for_by_those_who_publish_too(tmp_path, embedded) -> None:
+    topics = World(embedded.bootstrap_servers, f"t{uuid.uuid4().hex[:10]}-")
+    sidecar = Process(tmp_path, topics, "--name", NAME)
+    try:
+        until(lambda: any("activity_waits" in line for line in sidecar.said))
+        assert sidecar.ask("/check", WITH_COOKIE)[0] == 503
+        apply_topics(embedded.connection, topics.topics, replication=1)
+        with monitor(topics) as writer:
+            until(lambda: writer.watermarks() or sidecar.ask("/check", WITH_COOKIE)[0] == 200)
+            until(lambda: [record for record in read_all(topics.bootstrap_servers, topics.topics.access_events.name) if record.key == SESSION.encode()])
+        assert sidecar.end(signal.SIGTERM) == 0
+    finally:
+        sidecar._process.kill()
+        sidecar.close()

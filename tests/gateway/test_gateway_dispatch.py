@@ -4,17 +4,15 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from monitor.core.errors import AbsenceError
 from monitor.core.events import EventType
 from monitor.gateway import Facts
-from monitor.gateway.dispatch import MARGIN, Dispatch, fold
+from monitor.gateway.dispatch import MARGIN, Dispatch
 from monitor.gateway.enforcer import NOTHING_SEEN, Seen
 from monitor.gateway.evidence import Evidence
 from monitor.publish.draft import SOURCE_ALIVE
-from monitor.publish.errors import DeliveryFailure, PublisherClosed
+from monitor.publish.errors import BufferFull, DeliveryFailure, PublisherClosed
 from tests.gateway.worlds import T, until
 
 
@@ -25,7 +23,7 @@ def used(name: str = "s-1", time: int = T, seen: Seen = NOTHING_SEEN) -> Evidenc
 class Publisher:
     """A publisher that has room or has not."""
 
-    published = coalesced = buffered = 0
+    published = coalesced = buffered = refused = 0
 
     def __init__(self, on_error) -> None:
         self.on_error = on_error
@@ -36,18 +34,9 @@ class Publisher:
     def take(self, event):
         if self.closed:
             raise PublisherClosed("closed")
-        if self.room.is_set():
-            self._have(event)
-            return None
-        return lambda: self._wait(event)
-
-    def _wait(self, event) -> None:
-        self.room.wait()
-        if self.closed:
-            raise PublisherClosed("closed")
-        self._have(event)
-
-    def _have(self, event) -> None:
+        if not self.room.is_set():
+            self.refused += 1
+            raise BufferFull("no room")
         self.taken.append((event.session_id, event.time - T))
         self.published += 1
 
@@ -56,7 +45,6 @@ class Publisher:
 
     def close(self, timeout) -> None:
         self.closed = True
-        self.room.set()
 
 
 class World:
@@ -108,7 +96,7 @@ def test_a_broker_that_is_away_at_the_start_is_waited_for_and_nothing_is_lost(er
 
 
 def test_beyond_the_bound_it_is_lost_and_counted_and_nobody_waits() -> None:
-    world = World(held=3)
+    world = World(queued=3)
     for number in range(5):
         world.dispatch.put(used(f"s-{number}"))
     assert (world.dispatch.figures.buffered, world.dispatch.figures.lost) == (3, 2)
@@ -119,17 +107,31 @@ def test_beyond_the_bound_it_is_lost_and_counted_and_nobody_waits() -> None:
     assert world.dispatch.figures.lost == 2
 
 
-def test_a_publisher_without_room_holds_up_its_own_thread_alone() -> None:
+@pytest.mark.parametrize("away", ["publisher", "broker"])
+def test_what_waits_is_bounded_and_repetitions_need_no_room(away) -> None:
     world = World(held=10)
-    with world.started() as publisher:
-        publisher.room.clear()
-        world.dispatch.put(used("s-0"))
-        until(lambda: world.dispatch.figures.buffered == 0)
-        for number in range(1, 13):
-            world.dispatch.put(used(f"s-{number}"))
-        assert (world.dispatch.figures.buffered, world.dispatch.figures.lost) == (10, 2)
-        publisher.room.set()
-        until(lambda: len(publisher.taken) == 11)
+    if away == "broker":
+        world.there.clear()
+        world.dispatch.start()
+        until(lambda: world.attempts)
+    else:
+        world.dispatch.start()
+        until(lambda: world.publisher is not None)
+        world.publisher.room.clear()
+        world.dispatch.put(used("s-first"))
+        until(lambda: world.publisher.refused)
+    for number in range(12):
+        world.dispatch.put(used(f"s-{number}"))
+    until(lambda: world.dispatch.figures.lost == 2)
+    for _ in range(100):
+        world.dispatch.put(used("s-0", T + 1))
+    until(lambda: world.dispatch.figures.coalesced == 99 or world.dispatch.figures.lost > 2)
+    world.there.set()
+    until(lambda: world.publisher is not None)
+    world.publisher.room.set()
+    until(lambda: world.dispatch.figures.buffered == 0)
+    world.dispatch.stop()
+    assert {name for name, _ in world.publisher.taken} - {"s-first"} == {f"s-{number}" for number in range(10)}
 
 
 def test_alive_never_promises_what_is_still_here() -> None:
@@ -138,16 +140,16 @@ def test_alive_never_promises_what_is_still_here() -> None:
         until(lambda: publisher.alives)
         assert publisher.alives[0] == T - MARGIN
         publisher.room.clear()
-        world.dispatch.put(used("s-0", T + 10_000))
-        until(lambda: world.dispatch.figures.buffered == 0)
-        world.dispatch.put(used("s-1", T + 9000))
+        world.dispatch.put(used("s-0", T + 9000))
+        until(lambda: publisher.refused)
+        world.dispatch.put(used("s-1", T + 10_000))
         world.wall = T + 60_000
         count = len(publisher.alives) + 1
         until(lambda: len(publisher.alives) > count)
         assert publisher.alives[-1] == T + 9000 - MARGIN
         publisher.room.set()
         until(lambda: publisher.alives[-1] == T + 60_000 - MARGIN)
-        assert len(publisher.taken) == 2
+        assert publisher.taken == [("s-0", 9000), ("s-1", 10_000)]
     assert publisher.alives[-1] == "final"
     assert publisher.closed
 
@@ -198,11 +200,11 @@ def test_what_can_not_be_delivered_by_the_end_is_counted() -> None:
     world = World()
     with world.started() as publisher:
         publisher.room.clear()
-        world.dispatch.put(used("s-1"))
-        until(lambda: world.dispatch.figures.buffered == 0)
-        world.dispatch.put(used("s-2"))
-        world.dispatch.stop(0.1)
-    assert (world.dispatch.figures.lost, publisher.taken) == (2, [])
+        for name in ("s-1", "s-2"):
+            world.dispatch.put(used(name))
+        until(lambda: publisher.refused)
+        world.dispatch.stop(0.5)
+    assert (world.dispatch.figures.lost, world.dispatch.figures.buffered, publisher.taken) == (2, 0, [])
     assert "final" not in publisher.alives
 
 
@@ -211,13 +213,3 @@ def test_who_starts_twice_has_one_thread() -> None:
     with world.started():
         world.dispatch.start()
         assert world.attempts == 1
-
-
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([NOTHING_SEEN, Seen("x")]), st.integers(0, 50)), max_size=30))
-def test_of_what_says_the_same_the_first_and_the_last_remain(given_) -> None:
-    batch = [used(name, T + time, seen) for name, seen, time in sorted(given_, key=lambda one: one[2])]
-    kept = fold(batch)
-    assert [one.time for one in kept] == sorted(one.time for one in kept)
-    for key in {(one.facts, one.seen) for one in batch}:
-        times = [one.time for one in batch if (one.facts, one.seen) == key]
-        assert sorted({one.time for one in kept if (one.facts, one.seen) == key}) == sorted({times[0], times[-1]})

@@ -89,7 +89,7 @@ def test_what_comes_into_force_is_told_with_its_age(gateway) -> None:
     gateway.view.expire("s-1", T)
     until(lambda: gateway.applied() == 1)
     told = gateway.log.all(Applied)[-1]
-    assert (told.gateway, told.positions, told.control) == (NAME, {0: 1}, -1)
+    assert (told.gateway, told.positions, told.control, told.view_age_ms) == (NAME, {0: 1}, -1, 0)
     gateway.view.lock(Target(subject="alice"), T)
     until(lambda: gateway.log.all(Applied)[-1].control == 0)
 
@@ -100,9 +100,26 @@ def test_while_the_log_hangs_only_the_newest_state_waits(gateway) -> None:
     assert gateway.log.asked.wait(30)
     for number in range(100):
         gateway.view.expire(f"s-{number}", T + 1)
+    # It is in force since then, however late that is told.
+    gateway.now = Now(T + 9000, 9000)
     gateway.log.going.set()
     until(lambda: gateway.applied() == 101)
     assert len(gateway.log.all(Applied)) == 2
+    assert gateway.log.all(Applied)[-1].at == T + 1
+
+
+def test_what_comes_while_the_log_hangs_is_told_before_the_end(gateway) -> None:
+    gateway.log.going.clear()
+    gateway.view.expire("s-1", T)
+    assert gateway.log.asked.wait(30)
+    gateway.view.expire("s-2", T)
+    ending = threading.Thread(target=gateway.receipts.stop)
+    ending.start()
+    until(gateway.receipts._stopping.is_set)
+    gateway.log.going.set()
+    ending.join()
+    assert gateway.applied() == 2
+    assert isinstance(gateway.log.all()[-1], Stopped)
 
 
 def test_that_nothing_changed_is_told_all_the_same_and_without_a_view_nothing_is(gateway, monkeypatch) -> None:
