@@ -123,7 +123,9 @@ def gateway(
     require_gateway()
     if not _loopback(host):
         hint(f"listening on {host}: whoever can reach it can ask about any session, so only the proxy may")
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    from monitor.gateway.server import new_loop
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(settings))
 
 
@@ -194,15 +196,6 @@ def _loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's, where it is installed."""
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 async def _serve(settings: SidecarSettings) -> None:
