@@ -34,6 +34,8 @@ VIEW_AGES: Final = (SECOND, HOUR)
 """The monitor says once a second how far it is."""
 GRANULARITIES: Final = (100, MINUTE)
 PORT: Final = 8180
+SWITCH: Final = 0.0005
+"""Seconds after which a thread lets others go on."""
 TOKENS: Final = "Tokens"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -125,6 +127,8 @@ def gateway(
         hint(f"listening on {host}: whoever can reach it can ask about any session, so only the proxy may")
     from monitor.gateway.server import new_loop
 
+    # Threads feed the view and publish: one that computes must not keep those who ask for 5 ms each time.
+    sys.setswitchinterval(SWITCH)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(settings))
 

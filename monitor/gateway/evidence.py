@@ -1,6 +1,7 @@
 """`Evidence`: what a request proves of its session, as the monitor is to learn it; and as an access event."""
 
 import functools
+import itertools
 from typing import Any, Final
 from uuid import uuid4
 
@@ -14,6 +15,9 @@ from monitor.publish.draft import Draft, draft
 
 REMEMBERED: Final = 5000
 """Pieces that have been checked lately."""
+_INSTANCE: Final = uuid4().hex
+_numbers: Final = itertools.count()
+# Random ids would cost a system call each, and other threads the wait for it.
 IN_FLIGHT: Final = Seen(kind="inflight")
 
 
@@ -40,7 +44,7 @@ def without_authentication(facts: Facts, seen: Seen) -> tuple[Facts, Seen]:
 def to_draft(evidence: Evidence) -> Draft:
     """The event. Raises InputError for what an event can't hold. 4 us for what has been said lately, else 20."""
     said = _checked(evidence.type, evidence.facts, evidence.seen)
-    return Draft(said.type, said.session_id, uuid4().hex, said.kind, evidence.time, said.stated)
+    return Draft(said.type, said.session_id, f"{_INSTANCE}-{next(_numbers):x}", said.kind, evidence.time, said.stated)
 
 
 @functools.lru_cache(REMEMBERED)
