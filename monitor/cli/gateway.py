@@ -6,7 +6,8 @@ import importlib.util
 import ipaddress
 import signal
 import sys
-from typing import Annotated, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,17 +18,26 @@ from monitor.cli.output import hint
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError, MissingExtraError
 from monitor.core.instants import HOUR, SECOND
+from monitor.gateway.access import ApiToken
+from monitor.gateway.access import api_token as api_token_of
 from monitor.gateway.answers import RETURN_TO, Wording
 from monitor.gateway.claims import ClaimRules
 from monitor.gateway.decide import Settings, WithoutSession
 from monitor.gateway.discovery import check_issuer
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
 
+if TYPE_CHECKING:
+    from monitor.gateway.api import Api
+    from monitor.gateway.enforcer import Enforcer
+    from monitor.gateway.follower import Follower
+    from monitor.gateway.tokens import TokenVerifier
+
 PARTS: Final = ("uvicorn", "aiohttp", "joserfc")
 """What the extra brings."""
 VIEW_AGES: Final = (SECOND, HOUR)
 """The monitor says once a second how far it is."""
 PORT: Final = 8180
+SUBSCRIBERS: Final = 10_000
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -42,6 +52,9 @@ class SidecarSettings(msgspec.Struct, frozen=True):
     wording: Wording
     tokens: ClaimRules | None
     """None: without an issuer."""
+    api_token: ApiToken | None
+    """Of the sidecar's own API; None: nobody publishes by it."""
+    subscribers: int
 
 
 def register(program: typer.Typer) -> None:
@@ -67,13 +80,18 @@ def gateway(
         str, typer.Option(help=f"Where people log in again; {RETURN_TO} in it becomes the URL that was asked for.")
     ] = "",
     redirect_browsers: Annotated[bool, typer.Option(help="Send browsers there, instead of showing a page.")] = False,
+    api_token: Annotated[
+        str | None, typer.Option(help="Of the sidecar's own API (/v1/...); better given by file: options are seen by others on the machine.")
+    ] = None,
+    api_token_file: Annotated[Path | None, typer.Option(help="Holds that token; nobody else may be able to read it.")] = None,
+    subscribers: Annotated[int, typer.Option(min=1, max=1_000_000, help="Clients that may follow their session by the API at once.")] = SUBSCRIBERS,
 ) -> None:
     """Tell a proxy which requests may pass, until SIGTERM or Ctrl-C. Exit code 0: ended because told to."""
     rules = _tokens(issuer, audience or [], session_id)
     settings = SidecarSettings(
         installation, host, port, _sources(session_id, rules),
         Settings(max_view_age=within("--max-view-age", max_view_age, VIEW_AGES), without_session=without_session),
-        _wording(reauth_url, redirect_browsers=redirect_browsers), rules,
+        _wording(reauth_url, redirect_browsers=redirect_browsers), rules, _api_token(api_token, api_token_file), subscribers,
     )  # fmt: skip
     require_gateway()
     if not _loopback(host):
@@ -122,6 +140,17 @@ def _wording(reauth_url: str, *, redirect_browsers: bool) -> Wording:
     raise InputError(f"gateway: --reauth-url {reauth_url!r} must be https://HOST/PATH, or a /PATH of the site itself; in ASCII, percent-encoded")
 
 
+def _api_token(given: str | None, file: Path | None) -> ApiToken | None:
+    if given is not None and file is not None:
+        raise InputError("gateway: --api-token and --api-token-file are both given: give one")
+    if file is None:
+        return None if given is None else ApiToken(given, "--api-token")
+    token = api_token_of(None, file, "--api-token-file")
+    if token is None:
+        raise InputError(f"gateway: --api-token-file {file} is not there")
+    return token
+
+
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -156,13 +185,18 @@ async def _serve(settings: SidecarSettings) -> None:
     keys = None if tokens is None else IssuerKeys(tokens.issuer)
     verifier = None if tokens is None or keys is None else TokenVerifier(tokens, keys)
     enforcer = Enforcer(follower, present, settings=settings.settings)
-    sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording)
-    server = Server(sidecar, settings.host, settings.port)
     async with contextlib.AsyncExitStack() as stack:
+        api = _api(settings, enforcer, follower, verifier, stack)
+        sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, api=api)
+        server = Server(sidecar, settings.host, settings.port)
         stack.push_async_callback(asyncio.to_thread, follower.stop)
         # A port that can't be had is said before anything else happens.
         await server.start()
         stack.push_async_callback(server.stop)
+        if api is not None:
+            # Before the server: feeds have no end of their own, and it would wait for them.
+            api.start()
+            stack.push_async_callback(api.stop)
         follower.start()
         if keys is not None:
             stack.push_async_callback(keys.stop)
@@ -170,3 +204,23 @@ async def _serve(settings: SidecarSettings) -> None:
             stack.callback(starting.cancel)
         hint(f"{server.url}/check answers 503 until the view is loaded: see {server.url}/readyz")
         await told.wait()
+
+
+def _api(
+    settings: SidecarSettings, enforcer: "Enforcer", follower: "Follower", verifier: "TokenVerifier | None", stack: contextlib.AsyncExitStack
+) -> "Api | None":  # fmt: skip
+    """The sidecar's own API; none where nobody could use it."""
+    from monitor.gateway.access import Access
+    from monitor.gateway.api import Api, Hub, Intake
+    from monitor.gateway.api.delivery import Delivery
+
+    if settings.api_token is None and verifier is None:
+        return None
+    hub = Hub(enforcer.metrics, subscribers=settings.subscribers)
+    follower.subscribe(hub.told)
+    intake = None
+    if settings.api_token is not None:
+        delivery = Delivery(settings.installation.connection, settings.installation.topics.access_events.name)
+        stack.push_async_callback(delivery.stop)
+        intake = Intake(delivery, enforcer.metrics)
+    return Api(enforcer, Access(settings.api_token, verifier), hub, intake)

@@ -18,6 +18,8 @@ from monitor.wire.problem import Refusal
 
 STALE: Final = "stale"
 """The reason of a request that was served by a stale view; one that was served by a fresh one has none."""
+EVENT_OUTCOMES: Final = ("published", "refused", "lost")
+"""`refused`: they, or others of their request, can't be understood; `lost`: not known to be on the log."""
 REASONS: Final = (*(reason.value for reason in Reason), *(refusal.value for refusal in Refusal), OTHER)
 
 
@@ -44,6 +46,11 @@ class GatewayMetrics:
         self._locks = gauge("view_locks", "Locks that the view holds.")
         self._not_understood = gauge("view_commands_not_understood", "Commands that were not understood: their sessions are refused.")
         self._passed_over = gauge("view_records_passed_over", "Records that were no control, warning or watermark.")
+        self._subscribers = gauge("api_subscribers", "Clients that follow a session at this moment.")
+        events = Counter(
+            "gateway_api_events", "Events that came over HTTP, by what became of them.", ("outcome",), namespace=NAMESPACE, registry=registry
+        )
+        self._events = {outcome: events.labels(outcome) for outcome in EVENT_OUTCOMES}
 
     def decided(self, verdict: Verdict) -> None:
         """Count one decision. A reason that is not known here is counted as `other`."""
@@ -51,6 +58,15 @@ class GatewayMetrics:
             self._admitted[verdict.stale].inc()
         else:
             self._refused.get(verdict.reason, self._refused[OTHER]).inc()
+
+    def subscribers(self, count: int) -> None:
+        """So many clients follow a session now."""
+        self._subscribers.set(count)
+
+    def events(self, *, published: int = 0, refused: int = 0, lost: int = 0) -> None:
+        """Count the events of one request to publish."""
+        for outcome, count in zip(EVENT_OUTCOMES, (published, refused, lost), strict=True):
+            self._events[outcome].inc(count)
 
     def observe(self, view: View, now: Now) -> None:
         """Take the view's figures: before each scrape. O(partitions and locks)."""
