@@ -34,6 +34,10 @@ COOKIE = ("--session-id", "cookie:session")
         ((*COOKIE, "--reauth-url", "//evil.example/"), ("must be https://HOST/PATH",)),
         ((*COOKIE, "--reauth-url", "https://login.example/a b"), ("percent-encoded",)),
         ((*COOKIE, "--reauth-url", "https://[::1/"), ("must be https://HOST/PATH",)),
+        ((*COOKIE, "--api-token", "short"), ("the API token of --api-token must be 16 to 1024",)),
+        ((*COOKIE, "--api-token", "x" * 20, "--api-token-file", "f"), ("--api-token and --api-token-file are both given",)),
+        ((*COOKIE, "--api-token-file", "/nowhere/token"), ("--api-token-file /nowhere/token is not there",)),
+        ((*COOKIE, "--subscribers", "0"), ("'--subscribers'",)),
         ((*COOKIE, "--port", "65536"), ("'--port'", "65535")),
         ((*COOKIE, "--bootstrap-servers", "localhost"), ("'localhost' is not host:port",)),
     ],
@@ -43,6 +47,16 @@ def test_options_that_can_not_be(cli, options, said):
     assert ended.code == 2, ended
     assert [one for one in said if one not in ended.err] == [], ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_token_file_that_others_can_read_is_refused_without_its_token(cli, tmp_path):
+    file = tmp_path / "token"
+    file.write_text("the-token-of-the-api-0123456789")
+    file.chmod(0o644)
+    ended = cli("gateway", *COOKIE, "--api-token-file", str(file))
+    assert (ended.code, "chmod 600" in ended.err, "the-token-of" in ended.err) == (2, True, False)
+    file.chmod(0o600)
+    assert verb._api_token(None, file).matches("the-token-of-the-api-0123456789")
 
 
 def test_a_port_that_is_taken_is_said_before_anything_else(cli):
