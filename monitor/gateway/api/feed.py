@@ -63,7 +63,7 @@ def next_told(standing: Standing, last: str) -> Told | None:
         said_id = f"{_EXPIRED}-{_digest(said)}"
         if said_id == last:
             return None
-        members: dict[str, object] = {"message": MESSAGE, **_members(standing, "session_id", "reason", "effective_at", "reauth")}
+        members = _members(standing, "session_id", "reason", "effective_at", "reauth") | {"message": MESSAGE}
         return Told("session.expired", said_id, encode(members))
     if standing.state is State.UNKNOWN:
         return None
@@ -74,8 +74,8 @@ def next_told(standing: Standing, last: str) -> Told | None:
     said_id = f"expiring-{_digest(b'%d %b' % (standing.ends_at, (standing.ends_for or '').encode()))}"
     if said_id == last:
         return None
-    members = {"reason": standing.ends_for, "effective_at": standing.ends_at, **_members(standing, "session_id", "time_left_ms")}
-    return Told("session.expiring", said_id, encode(members))
+    members = {"reason": standing.ends_for, "effective_at": standing.ends_at, "time_left_ms": standing.time_left_ms}
+    return Told("session.expiring", said_id, encode(_members(standing, "session_id") | members))
 
 
 def _members(standing: Standing, *names: str) -> dict[str, object]:
