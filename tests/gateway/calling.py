@@ -11,6 +11,7 @@ from monitor.gateway.access import Access, ApiToken
 from monitor.gateway.api import Api, Hub, Intake
 from monitor.gateway.api.delivery import Delivered, Post
 from monitor.gateway.enforcer import Enforcer
+from monitor.gateway.identity import parse_sources
 from monitor.gateway.sidecar import Sidecar
 from tests.gateway.asking import Answered, fresh, pairs
 from tests.gateway.signing import NOW, said, signed, verifier
@@ -73,7 +74,7 @@ def api(view=None, *, clock=None, token=SECRET, issuer=True, subscribers=100, pe
     access = Access(ApiToken(token, "the test") if token else None, verifier() if issuer else None)
     one = Api(enforcer, access, hub, Intake(log, enforcer.metrics) if token else None)
     one.start()
-    return Called(Sidecar(enforcer, None, api=one), hub, enforcer, log, clock)
+    return Called(Sidecar(enforcer, parse_sources("cookie:session"), api=one), hub, enforcer, log, clock)
 
 
 def scope(path, headers=(), method="GET") -> dict:

@@ -71,6 +71,21 @@ async def test_what_happens_to_others_is_not_told() -> None:
         assert feed.events == []
 
 
+async def test_who_is_forgotten_has_not_come_back() -> None:
+    view = fresh()
+    called = api(view)
+    async with following(called.app) as feed, following(called.app, headers=client()) as client_feed:
+        view.expire(SESSION, NOW - 5 * SECOND)
+        await feed.event("session.expired")
+        await client_feed.event("session.expired")
+        view.forget(SESSION)
+        await turns()
+        assert len(feed.events) == len(client_feed.events) == 1
+        # The id has another life, and ends again.
+        view.expire(SESSION, NOW)
+        await feed.until(lambda one: len(one.events) == 2)
+
+
 async def test_the_same_is_not_told_twice() -> None:
     view = fresh()
     async with following(api(view).app) as feed:
@@ -267,28 +282,34 @@ class TestManyChanges:
         while len(looked) < 100:
             with_turns.append(len(looked))
             await asyncio.sleep(0)
+        with_turns.append(len(looked))
         assert max(after - before for before, after in pairwise(with_turns)) <= 10
         for place in places:
             place.__exit__(None, None, None)
         await called.hub.stop()
 
-    async def test_what_comes_while_they_are_looked_at_is_looked_at_too(self, monkeypatch) -> None:
-        monkeypatch.setattr(hubs, "SLICE", 1)
-        view = fresh()
-        called = api(view)
-        async with following(called.app, "a") as first, following(called.app, "b") as second:
-            view.lock(Target(subject="somebody"), NOW)
-            await asyncio.sleep(0)
-            view.expire("a", NOW)
-            await asyncio.sleep(0)
-            view.expire("b", NOW)
-            await first.event("session.expired")
-            await second.event("session.expired")
+    async def test_what_comes_while_they_are_looked_at_is_looked_at_too(self) -> None:
+        called = api()
+        looked: list[int] = []
+
+        def news() -> None:
+            looked.append(1)
+            if len(looked) == 1:
+                called.hub.told([Change(ChangeKind.ENDED, "s-1")])
+
+        with called.hub.subscribed("s-1", news):
+            called.hub.told([Change(ChangeKind.ENDED, "s-1")])
+            await turns()
+            assert len(looked) == 2
+        await called.hub.stop()
 
     def test_a_loop_that_has_been_closed_is_nobodys_fault(self) -> None:
         async def subscribe():
             called = api()
-            called.hub.subscribed("s-1", lambda: None).__enter__()
-            return called.hub
+            place = called.hub.subscribed("s-1", lambda: None)
+            place.__enter__()
+            return called.hub, place
 
-        asyncio.run(subscribe()).told([Change(ChangeKind.ENDED, "s-1")])
+        hub, place = asyncio.run(subscribe())
+        hub.told([Change(ChangeKind.ENDED, "s-1")])
+        place.__exit__(None, None, None)

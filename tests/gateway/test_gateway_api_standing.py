@@ -22,7 +22,7 @@ def stand(view=None, now=None, warned=(), **facts):
     """What is said, by the wire's members."""
     advice = Advice()
     advice.take(warned)
-    one = Standings(Enforcer(view or fresh(), lambda: now or Now(T, 0)), advice).of(Facts(**{"session_id": "s-1"} | facts))
+    one = Standings(Enforcer(view or fresh(), lambda: now or Now(T, 0)), advice).of(Facts(**{"session_id": "s-1"} | facts)).standing
     return msgspec.to_builtins(one, builtin_types=[int], enc_hook=int)
 
 

@@ -88,7 +88,7 @@ class Api:
         if not self._standings.ready:
             await _reply(send, not_loaded_reply())
             return
-        standing = self._standings.of(facts)
+        standing = self._standings.of(facts).standing
         retry = (("Retry-After", str(self._enforcer.settings.retry_after)),) if standing.state is State.UNKNOWN else ()
         await _reply(send, Reply(200, (_JSON, NO_STORE, *retry), encode(standing)))
 

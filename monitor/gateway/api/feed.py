@@ -18,7 +18,7 @@ import msgspec
 from monitor.core.instants import SECOND, Millis
 from monitor.core.reasons import MESSAGE
 from monitor.gateway.api.hub import Hub, Subscription
-from monitor.gateway.api.standing import Standing, State
+from monitor.gateway.api.standing import Look, Standing, State
 from monitor.wire.codec import encode
 
 HEARTBEAT: Final[Millis] = 15 * SECOND
@@ -37,6 +37,8 @@ _BEGINNING: Final = b"retry: %d\n\n" % RETRY
 _BEAT: Final = b":\n\n"
 _OVER: Final = frozenset({State.ENDED, State.LOCKED})
 _EXPIRED: Final = "expired"
+_REFUSED: Final = "refused"
+"""By a lock, a revocation of many or the absolute limit: what no command has done, none takes back."""
 _LIVE: Final = "live"
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -56,26 +58,23 @@ class Told(msgspec.Struct, frozen=True):
         return b"event: %b\nid: %b\ndata: %b\n\n" % (self.event.encode(), self.id.encode(), self.data)
 
 
-def next_told(standing: Standing, last: str) -> Told | None:
+def next_told(look: Look, last: str) -> Told | None:
     """What is to be told to a subscriber whose last event has the id `last` (empty: none, or not known here); None: nothing."""
+    standing = look.standing
     if standing.state in _OVER:
-        said = encode(standing)
-        said_id = f"{_EXPIRED}-{_digest(said)}"
-        if said_id == last:
-            return None
+        said_id = f"{_EXPIRED if look.commanded else _REFUSED}-{_digest(encode(standing))}"
         members = _members(standing, "session_id", "reason", "effective_at", "reauth") | {"message": MESSAGE}
-        return Told("session.expired", said_id, encode(members))
+        return None if said_id == last else Told("session.expired", said_id, encode(members))
     if standing.state is State.UNKNOWN:
         return None
-    if last.startswith(_EXPIRED):
+    # A session that ended by a command and lives without one is forgotten: nobody has brought it back.
+    if last.startswith(_REFUSED) or (last.startswith(_EXPIRED) and look.reinstated):
         return Told("session.reinstated", _LIVE, encode({"session_id": standing.session_id}))
     if standing.ends_at is None:
         return None
     said_id = f"expiring-{_digest(b'%d %b' % (standing.ends_at, (standing.ends_for or '').encode()))}"
-    if said_id == last:
-        return None
     members = {"reason": standing.ends_for, "effective_at": standing.ends_at, "time_left_ms": standing.time_left_ms}
-    return Told("session.expiring", said_id, encode(_members(standing, "session_id") | members))
+    return None if said_id == last else Told("session.expiring", said_id, encode(_members(standing, "session_id") | members))
 
 
 def _members(standing: Standing, *names: str) -> dict[str, object]:
@@ -89,16 +88,16 @@ def _digest(said: bytes) -> str:
 class Feed:
     """One subscriber's."""
 
-    def __init__(self, look: Callable[[], Standing], wall: Callable[[], Millis], last: str, until: Millis | None) -> None:
+    def __init__(self, look: Callable[[], Look], wall: Callable[[], Millis], last: str, until: Millis | None) -> None:
         """`last` is the id that the client was told last; `until` when its token expires, None: it does not."""
         self._look, self._wall, self._last, self._until = look, wall, last, until
         self._ends_by: Millis | None = None
 
     def news(self) -> Told | None:
         """What there is to tell."""
-        standing = self._look()
-        self._ends_by = standing.ends_by
-        return next_told(standing, self._last)
+        look = self._look()
+        self._ends_by = look.standing.ends_by
+        return next_told(look, self._last)
 
     async def serve(self, hub: Hub, session_id: str, receive: Receive, send: Send) -> None:
         """Tell, until the subscriber is gone or has its time, or the hub stops."""

@@ -12,6 +12,7 @@ from monitor.core.commands import Reauth
 from monitor.core.instants import NEVER, Millis
 from monitor.core.reasons import Reason
 from monitor.gateway.api.advice import Advice, Warned
+from monitor.gateway.commanded import Kind
 from monitor.gateway.enforcer import Enforcer
 from monitor.gateway.facts import Facts, Now
 from monitor.gateway.verdict import Verdict
@@ -52,6 +53,16 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
     """Up to the earlier of the two."""
 
 
+class Look(msgspec.Struct, frozen=True):
+    """A standing, and what of it is nobody's affair but a feed's."""
+
+    standing: Standing
+    commanded: bool = False
+    """A command has ended it."""
+    reinstated: bool = False
+    """A command has brought it back. What lives without one has never ended, or is forgotten."""
+
+
 class Standings:
     """Answers for sessions by a view that somebody else keeps up."""
 
@@ -64,11 +75,15 @@ class Standings:
         """Whether anything is known at all."""
         return self._enforcer.following.view.loaded
 
-    def of(self, facts: Facts) -> Standing:
+    def of(self, facts: Facts) -> Look:
         """How the session of these facts stands. Raises nothing; some microseconds."""
         enforcer, session_id = self._enforcer, facts.session_id or ""
-        verdict, now = enforcer.look(facts), enforcer.now()
-        return standing(enforcer.following.view, facts, now, verdict, self._advice.of(session_id, now.wall))
+        verdict, now, view = enforcer.look(facts), enforcer.now(), enforcer.following.view
+        entry = view.commanded.entry(session_id)
+        return Look(
+            standing(view, facts, now, verdict, self._advice.of(session_id, now.wall)),
+            verdict.commanded, entry is not None and entry.shared.kind is Kind.REINSTATE,
+        )  # fmt: skip
 
 
 def standing(view: View, facts: Facts, now: Now, verdict: Verdict, warned: Warned | None) -> Standing:
