@@ -10,7 +10,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from monitor.gateway.access import Access, Caller
@@ -27,8 +27,6 @@ from monitor.gateway.facts import Facts
 from monitor.gateway.refusals import TokenRefused
 from monitor.wire.codec import encode
 from monitor.wire.events import MAX_SESSION_ID
-
-PREFIX: Final = b"/v1/"
 
 _JSON: Final = ("Content-Type", "application/json")
 _LAST: Final = re.compile(rb"[a-z0-9-]{1,64}")
@@ -52,7 +50,7 @@ class Api:
         await self._hub.stop()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one request; its path begins with `PREFIX`."""
+        """Answer one request."""
         try:
             await self._answer(scope, receive, send)
         except Refused as refused:
@@ -107,7 +105,7 @@ class Api:
         await feed.serve(self._hub, session_id, receive, send)
 
 
-_Handler = Callable[[Api, Caller, bytes, Any, Receive, Send], Awaitable[None]]
+_Handler: TypeAlias = Callable[[Api, Caller, bytes, Any, Receive, Send], Awaitable[None]]
 ROUTES: Final[dict[str, dict[str, _Handler]]] = {
     "/v1/events": {"POST": Api._publish},  # noqa: SLF001 - of this module
     f"/v1/sessions/{_ID}": {"GET": Api._session},  # noqa: SLF001

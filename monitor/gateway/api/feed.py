@@ -11,7 +11,7 @@ The id of an event names what was told; a client that comes back with it (`Last-
 import asyncio
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -41,8 +41,8 @@ _REFUSED: Final = "refused"
 """By a lock, a revocation of many or the absolute limit: what no command has done, none takes back."""
 _LIVE: Final = "live"
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
 
 
 class Told(msgspec.Struct, frozen=True):

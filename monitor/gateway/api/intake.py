@@ -13,7 +13,7 @@ it has read: members that no reader knows are left out.
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -33,6 +33,9 @@ from monitor.wire.events import (
     read_access_event,
     understand,
 )
+
+Said: TypeAlias = tuple[bytes, list[tuple[str, bytes]]]
+"""One event as a record would have it: value and headers."""
 
 BARE: Final = "application/json"
 STRUCTURED: Final = "application/cloudevents+json"
@@ -93,7 +96,7 @@ class Intake:
             )  # fmt: skip
         return Published(published)
 
-    async def _judge(self, said: list["Said"], now: Millis) -> list[Post]:
+    async def _judge(self, said: list[Said], now: Millis) -> list[Post]:
         posts: list[Post] = []
         bad: list[RefusedEvent] = []
         for index, one in enumerate(said):
@@ -107,10 +110,6 @@ class Intake:
             self._metrics.events(refused=len(said))
             raise _refusal(bad, len(said))
         return posts
-
-
-Said = tuple[bytes, list[tuple[str, bytes]]]
-"""One event as a record would have it: value and headers."""
 
 
 def read_events(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> list[Said]:
