@@ -118,6 +118,10 @@ BARS: Final = (
     ),
     Bar(bench="view", figure="loaded_seconds", bound=10, conditions={"ended_sessions_known": (1_000_000.0, _ANY)}),
     Bar(bench="view", figure="bytes_per_ended_session", bound=200, conditions={"ended_sessions_known": (1_000_000.0, _ANY)}),
+    Bar(
+        bench="edge", figure="due_p99_ms", bound=500,
+        conditions={"asked_per_second_at_envoy": (380.0, _ANY), "events_per_second": (2_000.0, _ANY), "expiries_measured": (190.0, _ANY)},
+    ),
     Bar(bench="failover", figure="seconds_past_session_timeout", bound=5, conditions={"partitions_moved": (1.0, _ANY), "sessions": (100_000.0, _ANY)}),
 )  # fmt: skip
 

@@ -25,11 +25,11 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Program:
-    """One Python program of ours. Its report is what it prints on stdout; whatever else it says goes to a log."""
+    """One program, in Python unless another is given. Its report is what it prints on stdout; whatever else it says goes to a log."""
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
-        """`arguments` follow the interpreter's name. Settings in the environment are not passed on: those shipped count."""
-        self._command = [sys.executable, *arguments]
+    def __init__(self, arguments: Sequence[str], log: Path, program: str = sys.executable) -> None:
+        """`arguments` follow the program's name. Settings in the environment are not passed on: those shipped count."""
+        self._command = [program, *arguments]
         self._log = log
         self._report = log.with_suffix(".report")
         self._process: subprocess.Popen[bytes] | None = None

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -58,11 +59,28 @@ class Stage:
     def _path(self, name: str) -> Path:
         return self._directory / f"{self.topics.prefix}{name}"
 
-    def run(self, name: str, arguments: Sequence[str]) -> Program:
+    def run(self, name: str, arguments: Sequence[str], program: str = sys.executable) -> Program:
         """Start a program that ends with this stage."""
-        program = Program(arguments, self._path(f"{name}.log"))
-        self._programs.append(program)
-        return program.start()
+        started = Program(arguments, self._path(f"{name}.log"), program)
+        self._programs.append(started)
+        return started.start()
+
+    def gateway(self, port: int, *options: str) -> Program:
+        """Start a sidecar with the shipped settings and these options."""
+        return self.run(
+            "gateway",
+            [
+                "-m", "monitor", "--config", str(self._path("shipped.toml")), "gateway",
+                "--bootstrap-servers", self.connection.bootstrap_servers, "--topic-prefix", self.topics.prefix,
+                "--port", str(port), *options,
+            ],
+        )  # fmt: skip
+
+    def write(self, name: str, text: str) -> Path:
+        """A file that programs of this stage read."""
+        path = self._path(name)
+        path.write_text(text)
+        return path
 
     def worker(self, name: str = "worker", *options: str) -> Program:
         """Start a worker with the shipped settings and these options."""

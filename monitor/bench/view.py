@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from kafka import TopicPartition
 
+from monitor.bench.asker import cookie
 from monitor.bench.processes import usage
 from monitor.bench.stage import PATIENCE, Stage
 from monitor.broker.clients import consumer
@@ -21,6 +22,7 @@ from monitor.core.errors import AbsenceError
 from monitor.core.instants import DAY, MINUTE, Millis
 from monitor.core.reasons import MESSAGE, Reason
 from monitor.gateway.follower import Follower
+from monitor.publish import hashed_session_id
 from monitor.wire.commands import encode_command
 from monitor.wire.partitioner import partition_for
 from monitor.wire.topics import Topics
@@ -44,6 +46,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     ended: int
     fill: bool
+    cookies: bool = False
+    """Whether the sessions are named as the sidecar names those of the cookies `cookie(number)`: 64 characters."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -97,7 +101,7 @@ async def fill(spec: Spec) -> Loaded:
     await appender.start()
     try:
         for number in range(spec.ended):
-            command = _command(f"session-{number:035d}", number)
+            command = _command(hashed_session_id(cookie(number)) if spec.cookies else f"session-{number:035d}", number)
             record = encode_command(command, _AT)
             appender.append(
                 topics.session_commands.name, partition_for(record.key or b"", spec.partitions), record.key, record.value, record.headers

@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from monitor.bench.bars import Bar, Outcome, Result, judge, missed, read_results
+from monitor.bench.figures import Spread
 from monitor.bench.processes import machine
 from monitor.broker.connection import Connection
 from monitor.cli.output import Format, Output, hint, show
@@ -260,6 +261,47 @@ def view(
     )  # fmt: skip
 
 
+@bench.command()
+def edge(
+    bootstrap_servers: Bootstrap = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each of the rounds.")] = 10,
+    connections: Annotated[int, typer.Option(min=1, max=1000, help="That the asking process keeps.")] = 32,
+    envoy: Annotated[str | None, typer.Option(help="The Envoy program; by default one that is installed. Without one its figures are left out.")] = None,
+    envoy_config: Annotated[Path | None, typer.Option(help="Its configuration; by default compose/gateways/envoy/envoy.yaml of the checkout.")] = None,
+    rate: Annotated[float, typer.Option(min=1, help="Requests a second at Envoy.")] = 400,
+    events: Annotated[float, typer.Option(min=1, help="Events a second at the worker, while sessions end.")] = 2_000,
+    expiries: Annotated[float, typer.Option(min=1, help="Sessions a second that end.")] = 20,
+    due_p99_within: Annotated[float | None, typer.Option(help="Exit 1 above so many ms from due to the first 401.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """The sidecar over HTTP beside the same server with a constant answer; Envoy with and without it; from due to the first 401."""
+    from monitor.bench import edge as timed
+
+    program = timed.envoy_program(envoy)
+    with _place(bootstrap_servers) as (connection, directory, broker):
+        found = timed.measure(
+            connection, directory, seconds=seconds, connections=connections, envoy=program,
+            configuration=envoy_config or timed.CONFIGURATION, rate=rate, events=events, expiries=expiries,
+        )  # fmt: skip
+    _end(
+        "edge", broker, timed.HOW,
+        {
+            "seconds": seconds, "connections": connections, "rounds": timed.ROUNDS, "sessions": timed.SESSIONS,
+            "refused_share": round(found.refused_share, 3), "asked_per_second_at_envoy": round(found.asked_per_second),
+            "events_per_second": events, "expiries_per_second": expiries, "expiries_measured": 0 if found.due_to_refused is None else found.due_to_refused.count,
+        },
+        {
+            "sidecar_per_cpu_second": round(found.sidecar.per_cpu_second), "sidecar_per_second": round(found.sidecar.per_second),
+            "sidecar_p50_ms": found.sidecar.p50, "sidecar_p99_ms": found.sidecar.p99,
+            "constant_per_cpu_second": round(found.constant.per_cpu_second), "constant_per_second": round(found.constant.per_second),
+            "constant_p50_ms": found.constant.p50, "constant_p99_ms": found.constant.p99,
+            **_times("envoy_with", found.envoy_with), **_times("envoy_without", found.envoy_without), **_times("due", found.due_to_refused),
+        },
+        [_most("due_p99_ms", due_p99_within)],
+        output,
+    )  # fmt: skip
+
+
 @bench.command(name="judge")
 def judge_results(
     file: Annotated[Path, typer.Argument(help="What -o json or -o ndjson printed; several results may stand in it.")],
@@ -275,6 +317,13 @@ def judge_results(
     show(rows, ("bench", "figure", "bar", "measured", "outcome", "why"), output)
     if not verdicts or any(verdict.outcome is not Outcome.MET for verdict in verdicts):
         raise typer.Exit(1)
+
+
+def _times(name: str, of: Spread | None) -> dict[str, float | int | None]:
+    return {
+        f"{name}_p50_ms": None if of is None else of.p50, f"{name}_p99_ms": None if of is None else of.p99,
+        f"{name}_worst_ms": None if of is None else of.worst,
+    }  # fmt: skip
 
 
 def _least(figure: str, bound: float | None) -> Bar | None:

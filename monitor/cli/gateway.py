@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import importlib.util
 import ipaddress
+import secrets
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -17,14 +19,17 @@ from monitor.cli.durations import within
 from monitor.cli.output import hint
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError, MissingExtraError
-from monitor.core.instants import HOUR, SECOND
+from monitor.core.instants import HOUR, MINUTE, SECOND, Millis
 from monitor.gateway.access import ApiToken
 from monitor.gateway.access import api_token as api_token_of
 from monitor.gateway.answers import RETURN_TO, Wording
-from monitor.gateway.claims import ClaimRules
-from monitor.gateway.decide import Settings, WithoutSession
+from monitor.gateway.claims import LARGEST_LEEWAY, NO_SESSION, ClaimRules, parse_service_rule
+from monitor.gateway.decide import Settings
 from monitor.gateway.discovery import check_issuer
+from monitor.gateway.facts import WithoutSession
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
+from monitor.gateway.routes import KEYS, Routes, parse_routes
+from monitor.wire.events import MAX_TEXT
 
 if TYPE_CHECKING:
     from monitor.gateway.api import Api
@@ -36,7 +41,9 @@ PARTS: Final = ("uvicorn", "aiohttp", "joserfc")
 """What the extra brings."""
 VIEW_AGES: Final = (SECOND, HOUR)
 """The monitor says once a second how far it is."""
+GRANULARITIES: Final = (100, MINUTE)
 PORT: Final = 8180
+TOKENS: Final = "Tokens"
 SUBSCRIBERS: Final = 10_000
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -52,6 +59,12 @@ class SidecarSettings(msgspec.Struct, frozen=True):
     wording: Wording
     tokens: ClaimRules | None
     """None: without an issuer."""
+    routes: Routes
+    name: str
+    """Of this running instance: the `source` of its events, and what receipts call the gateway."""
+    receipts: bool
+    activity_granularity: Millis | None
+    """None: no activity is told."""
     api_token: ApiToken | None
     """Of the sidecar's own API; None: nobody publishes by it."""
     subscribers: int
@@ -73,13 +86,40 @@ def gateway(
     without_session: Annotated[
         WithoutSession, typer.Option(help="What becomes of a request that names no session: 200, 400 or 401.")
     ] = WithoutSession.CHALLENGE,
-    issuer: Annotated[str, typer.Option(help="The OIDC issuer whose bearer tokens are verified, as in their 'iss'.")] = "",
-    audience: Annotated[list[str] | None, typer.Option(help="Which tokens are for us, as in their 'aud'; may be given again.")] = None,
+    issuer: Annotated[str, typer.Option(help="The OIDC issuer whose bearer tokens are verified, as in their 'iss'.", rich_help_panel=TOKENS)] = "",
+    audience: Annotated[
+        list[str] | None, typer.Option(help="Which tokens are for us, as in their 'aud'; may be given again.", rich_help_panel=TOKENS)
+    ] = None,
+    subject_claim: Annotated[str, typer.Option(help="The token's claim that names the subject.", rich_help_panel=TOKENS)] = "sub",
+    roles_claim: Annotated[str, typer.Option(help="Its claim with the roles, like realm_access.roles.", rich_help_panel=TOKENS)] = "",
+    tenant_claim: Annotated[str, typer.Option(help="Its claim that names the tenant.", rich_help_panel=TOKENS)] = "",
+    service_claim: Annotated[
+        str, typer.Option(help="What marks a service's token: no-session, claim:NAME or claim:NAME=VALUE.", rich_help_panel=TOKENS)
+    ] = NO_SESSION,
+    posture_claim: Annotated[
+        str, typer.Option(help="Its claim that says strict or best_effort, for while the view is stale.", rich_help_panel=TOKENS)
+    ] = "",
+    clock_leeway: Annotated[str, typer.Option(help="How far the issuer's clock may be from ours.", rich_help_panel=TOKENS)] = "30s",
+    route: Annotated[
+        list[str] | None,
+        typer.Option(help=f"What is behind a path: 'PATTERN key=value ...', keys {', '.join(KEYS)}; may be given again, the first match decides."),
+    ] = None,
     max_view_age: Annotated[str, typer.Option(help="What is known may be so old; beyond it a request is refused with 503.")] = "60s",
     reauth_url: Annotated[
         str, typer.Option(help=f"Where people log in again; {RETURN_TO} in it becomes the URL that was asked for.")
     ] = "",
     redirect_browsers: Annotated[bool, typer.Option(help="Send browsers there, instead of showing a page.")] = False,
+    resource_metadata: Annotated[
+        str, typer.Option(help="URL of the protected resource's metadata (RFC 9728), told in challenges: MCP clients log in by it.")
+    ] = "",
+    name: Annotated[
+        str, typer.Option(help="Of this running instance, another for each; by default gateway/HOST/ and something random.")
+    ] = "",
+    receipts: Annotated[bool, typer.Option(help="Prove on enforcement-receipts what is in force here, and who was refused.")] = True,
+    activity: Annotated[bool, typer.Option(help="Tell the monitor on access-events which sessions are used here.")] = True,
+    activity_granularity: Annotated[
+        str, typer.Option(help="Activities of a session within so long are told as one; keep it far below the shortest idle limit.")
+    ] = "1s",
     api_token: Annotated[
         str | None, typer.Option(help="Of the sidecar's own API (/v1/...); better given by file: options are seen by others on the machine.")
     ] = None,
@@ -87,16 +127,24 @@ def gateway(
     subscribers: Annotated[int, typer.Option(min=1, max=1_000_000, help="Clients that may follow their session by the API at once.")] = SUBSCRIBERS,
 ) -> None:
     """Tell a proxy which requests may pass, until SIGTERM or Ctrl-C. Exit code 0: ended because told to."""
-    rules = _tokens(issuer, audience or [], session_id)
+    rules = _tokens(
+        issuer, audience or [], session_id, subject=subject_claim, roles=roles_claim, tenant=tenant_claim, service=service_claim,
+        posture=posture_claim, leeway=clock_leeway,
+    )  # fmt: skip
     settings = SidecarSettings(
         installation, host, port, _sources(session_id, rules),
         Settings(max_view_age=within("--max-view-age", max_view_age, VIEW_AGES), without_session=without_session),
-        _wording(reauth_url, redirect_browsers=redirect_browsers), rules, _api_token(api_token, api_token_file), subscribers,
+        _wording(reauth_url, resource_metadata, redirect_browsers=redirect_browsers), rules, parse_routes(route or ()),
+        _name(name), receipts,
+        within("--activity-granularity", activity_granularity, GRANULARITIES) if activity else None,
+        _api_token(api_token, api_token_file), subscribers,
     )  # fmt: skip
     require_gateway()
     if not _loopback(host):
         hint(f"listening on {host}: whoever can reach it can ask about any session, so only the proxy may")
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    from monitor.gateway.server import new_loop
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(settings))
 
 
@@ -106,15 +154,24 @@ def require_gateway() -> None:
         raise MissingExtraError("gateway", f"the sidecar ({', '.join(absent)} can't be found)")
 
 
-def _tokens(issuer: str, audiences: list[str], session_id: str) -> ClaimRules | None:
+def _tokens(
+    issuer: str, audiences: list[str], session_id: str, *, subject: str = "sub", roles: str = "", tenant: str = "",
+    service: str = NO_SESSION, posture: str = "", leeway: str = "30s",
+) -> ClaimRules | None:  # fmt: skip
     if not issuer:
-        if audiences:
-            raise InputError("gateway: --audience is given without --issuer, so no token would be verified; give --issuer too")
+        given = {"--audience": audiences, "--roles-claim": roles, "--tenant-claim": tenant, "--posture-claim": posture}
+        if useless := next((option for option, value in given.items() if value), None):
+            raise InputError(f"gateway: {useless} is given without --issuer, so no token would be verified; give --issuer too")
         return None
     if not audiences:
         raise InputError("gateway: --issuer is given without --audience; give the one that stands in the tokens' 'aud'")
+    if not subject:
+        raise InputError("gateway: --subject-claim is empty, so nobody would be known; leave it out for 'sub'")
     claims = parse_sources(session_id).claims if session_id else ("sid",)
-    return ClaimRules(check_issuer(issuer), tuple(audiences), claims)
+    return ClaimRules(
+        check_issuer(issuer), tuple(audiences), claims, subject, roles or None, tenant or None, posture or None,
+        parse_service_rule(service), within("--clock-leeway", leeway, (0, LARGEST_LEEWAY)),
+    )  # fmt: skip
 
 
 def _sources(session_id: str, tokens: ClaimRules | None) -> SessionIdSources:
@@ -126,18 +183,31 @@ def _sources(session_id: str, tokens: ClaimRules | None) -> SessionIdSources:
     return sources
 
 
-def _wording(reauth_url: str, *, redirect_browsers: bool) -> Wording:
-    if not reauth_url:
-        if redirect_browsers:
-            raise InputError("gateway: --redirect-browsers needs to know where to; give --reauth-url")
-        return Wording()
+def _wording(reauth_url: str, resource_metadata: str = "", *, redirect_browsers: bool) -> Wording:
+    if resource_metadata and not _is_url(resource_metadata):
+        raise InputError(f"gateway: --resource-metadata {resource_metadata!r} must be https://HOST/PATH; in ASCII, percent-encoded")
+    if redirect_browsers and not reauth_url:
+        raise InputError("gateway: --redirect-browsers needs to know where to; give --reauth-url")
+    if reauth_url and not _is_url(reauth_url, local=True):
+        raise InputError(f"gateway: --reauth-url {reauth_url!r} must be https://HOST/PATH, or a /PATH of the site itself; in ASCII, percent-encoded")
+    return Wording(reauth_url or None, redirect_browsers=redirect_browsers, resource_metadata=resource_metadata or None)
+
+
+def _is_url(text: str, *, local: bool = False) -> bool:
+    """Whether it is one that can stand in a header; `local`: or a path of the site itself."""
     with contextlib.suppress(ValueError):
-        parts = urlsplit(reauth_url)
+        parts = urlsplit(text)
         absolute = parts.scheme in ("http", "https") and bool(parts.hostname)
-        local = not parts.scheme and not parts.netloc and reauth_url.startswith("/")
-        if (absolute or local) and reauth_url.isascii() and reauth_url.isprintable() and " " not in reauth_url:
-            return Wording(reauth_url, redirect_browsers=redirect_browsers)
-    raise InputError(f"gateway: --reauth-url {reauth_url!r} must be https://HOST/PATH, or a /PATH of the site itself; in ASCII, percent-encoded")
+        within_site = local and not parts.scheme and not parts.netloc and text.startswith("/")
+        return (absolute or within_site) and text.isascii() and text.isprintable() and " " not in text
+    return False
+
+
+def _name(given: str) -> str:
+    name = given or f"gateway/{socket.gethostname()}/{secrets.token_hex(4)}"
+    if len(name) > MAX_TEXT or not name.isprintable():
+        raise InputError(f"--name must have at most {MAX_TEXT} characters, all printable")
+    return name
 
 
 def _api_token(given: str | None, file: Path | None) -> ApiToken | None:
@@ -158,20 +228,16 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's, where it is installed."""
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
 async def _serve(settings: SidecarSettings) -> None:
     # Here, because uvicorn and the cryptography of tokens take their time to import.
-    from monitor.gateway.enforcer import Enforcer
+    from monitor.gateway.activity import Activity
+    from monitor.gateway.dispatch import Dispatch, to_kafka
+    from monitor.gateway.enforcer import Enforcer, Witness
     from monitor.gateway.follower import Follower, present
     from monitor.gateway.issuer import IssuerKeys
+    from monitor.gateway.metrics import GatewayMetrics
+    from monitor.gateway.receipt_log import ReceiptLog
+    from monitor.gateway.receipts import Receipts
     from monitor.gateway.server import Server
     from monitor.gateway.sidecar import Sidecar
     from monitor.gateway.tokens import TokenVerifier
@@ -180,16 +246,31 @@ async def _serve(settings: SidecarSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, told.set)
-    follower = Follower(settings.installation.connection, settings.installation.topics)
+    connection, topics, metrics = settings.installation.connection, settings.installation.topics, GatewayMetrics()
+    follower = Follower(connection, topics)
+    follower.when_in_force(metrics.in_force)
+    receipts = Receipts(follower, settings.name, lambda: ReceiptLog(connection, topics.enforcement_receipts.name), present, metrics)
     tokens = settings.tokens
     keys = None if tokens is None else IssuerKeys(tokens.issuer)
     verifier = None if tokens is None or keys is None else TokenVerifier(tokens, keys)
-    enforcer = Enforcer(follower, present, settings=settings.settings)
+    granularity = settings.activity_granularity
+    dispatch = None if granularity is None else Dispatch(to_kafka(connection, topics, settings.name, granularity), lambda: present().wall)
+    witnesses: list[Witness] = [receipts] if settings.receipts else []
+    if dispatch is not None:
+        witnesses.append(Activity(follower, dispatch))
+    enforcer = Enforcer(follower, present, settings=settings.settings, metrics=metrics, witnesses=witnesses)
     async with contextlib.AsyncExitStack() as stack:
         api = _api(settings, enforcer, follower, verifier, stack)
-        sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, api=api)
+        sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, routes=settings.routes, api=api)
         server = Server(sidecar, settings.host, settings.port)
+        if settings.receipts:
+            # Last of all: what they say is in force as long as somebody may ask.
+            stack.push_async_callback(asyncio.to_thread, receipts.stop)
         stack.push_async_callback(asyncio.to_thread, follower.stop)
+        if dispatch is not None:
+            enforcer.metrics.watch_activity(lambda: dispatch.figures)
+            # After the server: what its last requests say is delivered too.
+            stack.push_async_callback(asyncio.to_thread, dispatch.stop)
         # A port that can't be had is said before anything else happens.
         await server.start()
         stack.push_async_callback(server.stop)
@@ -198,6 +279,10 @@ async def _serve(settings: SidecarSettings) -> None:
             api.start()
             stack.push_async_callback(api.stop)
         follower.start()
+        if settings.receipts:
+            receipts.start()
+        if dispatch is not None:
+            dispatch.start()
         if keys is not None:
             stack.push_async_callback(keys.stop)
             starting = asyncio.create_task(keys.start(), name="issuer-keys-start")

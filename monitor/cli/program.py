@@ -27,6 +27,7 @@ NOUNS: Final = MappingProxyType(
         "unlock": "acts",
         "locks": "acts",
         "commands": "follow",
+        "receipts": "receipts",
         "dead-letters": "dead_letters",
         "policy": "policy",
         "topics": "topics",

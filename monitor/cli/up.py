@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,17 +22,20 @@ from monitor.broker.administration import apply_topics
 from monitor.broker.child import Child
 from monitor.broker.connection import Connection
 from monitor.broker.embedded import EmbeddedBroker
-from monitor.broker.port import require_free
+from monitor.broker.port import LOOPBACK, free_port, require_free
 from monitor.broker.scratch import Scratch
 from monitor.cli.ending import Ending, Interrupted
 from monitor.cli.feed import Feed
+from monitor.cli.gateway import require_gateway
 from monitor.cli.gathered import Gathered
 from monitor.cli.settings import PREFIX
 from monitor.cli.view import line, render
 from monitor.cli.worker import require_worker
-from monitor.core.errors import AbsenceError, InputError
+from monitor.core.errors import AbsenceError, InputError, MissingExtraError
+from monitor.core.instants import Millis
 from monitor.demo import POLICY, Player, traffic
 from monitor.observe.logs import LogFormat, configure_logs
+from monitor.observe.probe import is_ready
 from monitor.observe.token import check_token, read_or_create_token, token_path
 from monitor.policy import compile_policy
 from monitor.publish import DeliveryError, Publisher
@@ -45,9 +49,15 @@ TOKEN: Final = f"{PREFIX}_TOKEN"
 FRAME_SECONDS: Final = 0.25
 READY_SECONDS: Final = 30.0
 SESSION_TIMEOUT: Final = "6s"
+GRANULARITY: Final[Millis] = 200
+"""Of activity: far below the shortest limit of the demo's policy."""
 # Together below the 5 s that an end may take.
 PUBLISHER_STOP_SECONDS: Final = 0.5
 WORKER_STOP_SECONDS: Final = 2.5
+SIDECAR_STOP_SECONDS: Final = 0.5
+"""After the worker has ended: it is told to end before that."""
+SESSION_HEADER: Final = "X-Session"
+"""Where the sidecar looks for session ids."""
 
 
 def register(program: typer.Typer) -> None:
@@ -59,11 +69,12 @@ def up(
     demo: Annotated[bool, typer.Option("--demo", help="Play seeded traffic under limits of seconds.")] = False,
     policy: Annotated[Path | None, typer.Option(help="The policy file; by default the seed guidance, or the demo's.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the sessions API; 0: any free one.")] = 0,
+    gateway_port: Annotated[int, typer.Option(min=0, max=65535, help="Of the sidecar; 0: any free one.")] = 0,
     view: Annotated[bool, typer.Option("--view/--no-view", help="The live view; without it, a line for each command.")] = True,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the demo's traffic.")] = 1,
 ) -> None:
-    """Start broker, topics and worker, and watch them. Ctrl-C (or SIGTERM, or closing the terminal) ends everything.
+    """Start broker, topics, worker and sidecar, and watch them. Ctrl-C (or SIGTERM, or closing the terminal) ends everything.
 
     Exit code 0: ended because told to; 1: a part could not start, or ended by itself.
     """
@@ -76,11 +87,13 @@ def up(
         raise InputError(f"up: --port {port} can't serve {processes} processes; leave it out: each takes a free port")
     if port:
         require_free(port, "the sessions API")
+    if gateway_port:
+        require_free(gateway_port, "the sidecar")
     full = view and out.console.is_terminal and not out.console.is_dumb_terminal
     with contextlib.suppress(Interrupted), Ending() as ending, ExitStack() as stack:
         stage = Stage(stack, out, began, full=full)
         try:
-            stage.start(text, port, processes, seed if demo else None)
+            stage.start(text, port, gateway_port, processes, seed if demo else None)
             ending.patiently()
             stage.watch(ending)
         finally:
@@ -124,8 +137,11 @@ class Stage:
         self._began = began
         self._lines: SimpleQueue[CommandRecord] = SimpleQueue()
         self._player: Player | None = None
+        self._sidecar: Child | None = None
+        self._sidecar_url = ""
+        """Empty: there is none."""
 
-    def start(self, policy: str, port: int, processes: int, seed: int | None) -> None:
+    def start(self, policy: str, port: int, gateway_port: int, processes: int, seed: int | None) -> None:
         """Bring everything up; `seed` None: without traffic."""
         stack, topics = self._stack, Topics()
         scratch = Scratch("up")
@@ -138,6 +154,7 @@ class Stage:
         apply_topics(broker.connection, topics)
         self._step(f"topics    {len(topics.all())}, {topics.partitions} partitions")
         token = self._token()
+        self._start_sidecar(scratch.path, broker.bootstrap_servers, gateway_port or free_port())
         self._worker = self._start_worker(scratch.path, broker.bootstrap_servers, policy, port, processes)
         if seed is not None:
             self._start_traffic(broker.connection, seed)
@@ -147,8 +164,11 @@ class Stage:
         self._feed.start()
         apis = self._wait_until_ready(gathered)
         self._step(f"worker    owns {topics.partitions} partitions")
-        gathered.links = (("broker", broker.bootstrap_servers), *(("API", api) for api in apis))
-        gathered.hints = hints(broker.bootstrap_servers)
+        if self._sidecar_url:
+            self._step(f"sidecar   {self._sidecar_url}")
+        sidecar = [("sidecar", self._sidecar_url)] if self._sidecar_url else []
+        gathered.links = (("broker", broker.bootstrap_servers), *(("API", api) for api in apis), *sidecar)
+        gathered.hints = hints(broker.bootstrap_servers, self._sidecar_url)
         self._tell(broker.bootstrap_servers, apis, scratch.path / "worker.log")
 
     def watch(self, ending: Ending) -> None:
@@ -190,9 +210,27 @@ class Stage:
             worker.start()
         return worker
 
+    def _start_sidecar(self, directory: Path, servers: str, port: int) -> None:
+        try:
+            require_gateway()
+        except MissingExtraError as error:
+            self._step(f"sidecar   none: {error}")
+            return
+        arguments = {
+            "--bootstrap-servers": servers, "--port": port, "--session-id": f"header:{SESSION_HEADER.lower()}",
+            "--activity-granularity": f"{GRANULARITY}ms",
+        }  # fmt: skip
+        options = [str(part) for pair in arguments.items() for part in pair]
+        sidecar = Child([sys.executable, "-m", "monitor", "--log-format", "human", "gateway", *options], directory / "sidecar.log")
+        self._stack.callback(sidecar.stop, SIDECAR_STOP_SECONDS)
+        with sheltered():
+            sidecar.start()
+        # Comes before the end of the worker, so that both end at the same time.
+        self._stack.callback(sidecar.signal, signal.SIGTERM)
+        self._sidecar, self._sidecar_url = sidecar, f"http://{LOOPBACK}:{port}"
+
     def _start_traffic(self, connection: Connection, seed: int) -> None:
-        # Far below the shortest limit of the demo's policy.
-        publisher = Publisher(connection, source="demo", granularity=200)
+        publisher = Publisher(connection, source="demo", granularity=GRANULARITY)
 
         def close() -> None:
             with contextlib.suppress(DeliveryError):
@@ -220,6 +258,11 @@ class Stage:
             if time.monotonic() > deadline:
                 raise AbsenceError(f"the worker did not get ready within {READY_SECONDS:.0f} s; its log ends with:\n{self._worker.said()}")
             time.sleep(0.02)
+        while self._sidecar is not None and not is_ready(self._sidecar_url):
+            self._check()
+            if time.monotonic() > deadline:
+                raise AbsenceError(f"the sidecar did not get ready within {READY_SECONDS:.0f} s; its log ends with:\n{self._sidecar.said()}")
+            time.sleep(0.02)
         return gathered.apis
 
     def _check(self) -> None:
@@ -228,6 +271,8 @@ class Stage:
             raise AbsenceError(f"the broker has ended by itself; it said last:\n{self._broker.said() or '(nothing)'}")
         if not self._worker.alive:
             raise AbsenceError(f"the worker has ended by itself; its log ends with:\n{self._worker.said()}")
+        if self._sidecar is not None and not self._sidecar.alive:
+            raise AbsenceError(f"the sidecar has ended by itself; its log ends with:\n{self._sidecar.said()}")
         if self._player is not None and self._player.failure is not None:
             raise AbsenceError(f"the demo's traffic has ended by itself: {self._player.failure}")
 
@@ -243,20 +288,24 @@ class Stage:
             say(f"  sessions  {api}/v1/sessions   (Authorization: Bearer, the token of {whence})")
             say(f"  health    {api}/readyz")
             say(f"  metrics   {api}/metrics")
+        if self._sidecar_url:
+            say(f"  sidecar   {self._sidecar_url}/check   (its metrics: {self._sidecar_url}/metrics)")
         say(f"  log       {log}\n")
-        for hint in hints(servers):
+        for hint in hints(servers, self._sidecar_url):
             say(f"  {hint}")
         say()
 
 
-def hints(servers: str) -> tuple[str, ...]:
-    """What to try next, in another terminal. They fit into 100 columns."""
+def hints(servers: str, sidecar: str = "") -> tuple[str, ...]:
+    """What to try next, in another terminal; `sidecar` is its URL, where there is one. They fit into 100 columns."""
     program = program_name()
     return (
         f"elsewhere:  export SESSION_MONITOR_BOOTSTRAP_SERVERS={servers}",
         f"publish:    {program} publish --type opened --session-id mine --subject me",
         f"look:       {program} sessions list",
         f"act:        {program} revoke --subject me --by me --reason 'trying it out'",
+        # The request itself opens the session: 200, and 401 once its idle limit has passed.
+        *([f"ask:        curl -i -H '{SESSION_HEADER}: mine' {sidecar}/check  # 200; after its limit: 401"] if sidecar else []),
     )
 
 

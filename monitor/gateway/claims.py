@@ -13,6 +13,7 @@ import msgspec
 from monitor.core.errors import InputError
 from monitor.core.events import Principal
 from monitor.core.instants import SECOND, EventMillis, Millis
+from monitor.gateway.facts import Posture
 from monitor.gateway.refusals import BadToken, TokenFault
 from monitor.wire.bad_record import BadTime
 from monitor.wire.events import MAX_ROLES, MAX_TEXT
@@ -21,8 +22,9 @@ from monitor.wire.times import parse_expires
 LEEWAY: Final[Millis] = 30 * SECOND
 """How far clocks may lie apart, unless configured."""
 LARGEST_LEEWAY: Final[Millis] = 300 * SECOND
+NO_SESSION: Final = "no-session"
+"""The service rule, unless configured."""
 
-_NO_SESSION: Final = "no-session"
 # A back-channel logout token or a security event is signed with the same keys and may name the same audience.
 _EVENTS: Final = "events"
 
@@ -46,6 +48,8 @@ class ClaimRules(msgspec.Struct, frozen=True):
     subject: str = "sub"
     roles: str | None = None
     tenant: str | None = None
+    posture: str | None = None
+    """What a stale view means to this principal: `strict` or `best_effort`."""
     service: ServiceRule = ServiceRule()
     leeway: Millis = LEEWAY
 
@@ -78,24 +82,18 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
     roles: tuple[str, ...] | None = None
     """Sorted, without duplicates; `()`: there are none; None: not known, as no claim is configured for them."""
     tenant: str | None = None
-
-    @property
-    def auth_seconds(self) -> int | float | None:
-        """`auth_time` as an access event carries it: as it stood in the token, to the millisecond."""
-        if self.auth_time is None:
-            return None
-        return self.auth_time // SECOND if self.whole_second else self.auth_time / SECOND
+    posture: Posture | None = None
 
 
 def parse_service_rule(text: str) -> ServiceRule:
     """The rule of an option's text: `no-session`, `claim:NAME` or `claim:NAME=VALUE`. Raises InputError."""
-    if text == _NO_SESSION:
+    if text == NO_SESSION:
         return ServiceRule()
     kind, _, rest = text.partition(":")
     name, equals, value = rest.partition("=")
     if kind != "claim" or not name or (equals and not value):
         raise InputError(
-            f"service tokens: {text!r} is no rule; allowed are {_NO_SESSION}, claim:NAME and claim:NAME=VALUE (like claim:idtyp=app)"
+            f"service tokens: {text!r} is no rule; allowed are {NO_SESSION}, claim:NAME and claim:NAME=VALUE (like claim:idtyp=app)"
         )
     return ServiceRule(name, value or None)
 
@@ -123,6 +121,7 @@ def read_claims(payload: bytes, rules: ClaimRules, now: EventMillis) -> Claims:
         acr=_text(said, "acr"),
         roles=_roles(said, rules.roles) if rules.roles else None,
         tenant=_text(said, rules.tenant) if rules.tenant else None,
+        posture=_posture(said, rules.posture) if rules.posture else None,
     )
 
 
@@ -192,6 +191,14 @@ def _roles(said: dict[str, Any], name: str) -> tuple[str, ...]:
             TokenFault.CLAIMS, f"{name} has more than {MAX_ROLES} roles, or one beyond {MAX_TEXT} characters"
         )
     return roles
+
+
+def _posture(said: dict[str, Any], name: str) -> Posture | None:
+    value = _at(said, name)
+    if value is None:
+        return None
+    # What is meant by another word is not known, and must not loosen anything.
+    return Posture.BEST_EFFORT if value in ("best_effort", "best-effort") else Posture.STRICT
 
 
 def _required(said: dict[str, Any], name: str) -> str:

@@ -5,7 +5,6 @@ absolute limit, no session where one is needed, an unknown present. A refusal th
 old the view is. The common case costs a look-up for each member that locks use, and one for the session.
 """
 
-from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -18,20 +17,10 @@ from monitor.core.reasons import ORDERABLE, Reason
 from monitor.core.scribe import asked_by
 from monitor.gateway.commanded import Kind, packed_cutoff, packed_effective_at
 from monitor.gateway.controls import Bucket, lock_in, revocation_in
-from monitor.gateway.facts import WHOLE_SECOND, Facts, Now, Posture
+from monitor.gateway.facts import WHOLE_SECOND, Facts, Now, Posture, WithoutSession
 from monitor.gateway.verdict import ADMITTED, ADMITTED_STALE, NO_REAUTH, Outcome, Verdict
 from monitor.gateway.view import View
 from monitor.wire.problem import Refusal
-
-
-class WithoutSession(StrEnum):
-    """What becomes of a request that names no session."""
-
-    ADMIT = "admit"
-    REFUSE = "refuse"
-    """400."""
-    CHALLENGE = "challenge"
-    """401: log in."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -48,6 +37,7 @@ DEFAULTS: Final = Settings()
 
 _REINSTATE: Final = Kind.REINSTATE
 _REFUSE: Final = Outcome.REFUSE
+_ADMIT_WITHOUT: Final = WithoutSession.ADMIT
 """Looking up an enum's member costs more than the rest of a look-up."""
 _WITHOUT: Final = {
     WithoutSession.REFUSE: Verdict(Outcome.REFUSE, Refusal.SESSION_MISSING.value),
@@ -80,8 +70,10 @@ def check(view: View, facts: Facts, now: Now, settings: Settings = DEFAULTS) -> 
         verdict = _by_age(view, facts, now)
         if verdict is not None:
             return verdict
-    if session_id is None and settings.without_session is not WithoutSession.ADMIT:
-        return _WITHOUT[settings.without_session]
+    if session_id is None:
+        without = facts.without_session or settings.without_session
+        if without is not _ADMIT_WITHOUT:
+            return _WITHOUT[without]
     if (view.behind or now.monotonic - view.oldest > settings.max_view_age) and view.stale(
         session_id, now.monotonic, settings.max_view_age
     ):

@@ -5,7 +5,7 @@ learns of the activity, and that a refusal is proven by a receipt is not its aff
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -15,6 +15,7 @@ from monitor.gateway.facts import Facts, Now
 from monitor.gateway.metrics import GatewayMetrics
 from monitor.gateway.verdict import Verdict
 from monitor.gateway.view import View
+from monitor.publish.draft import Kind
 
 
 class Following(Protocol):
@@ -39,6 +40,8 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     user_agent: str | None = None
     expires: Millis | None = None
     """When the credential ends by itself."""
+    kind: Kind | None = None
+    """Of the activity; None: `human` for a user, `agent` for a service."""
 
 
 NOTHING_SEEN: Final = Seen()
@@ -54,6 +57,14 @@ class Witness(Protocol):
         """The request does not pass."""
 
 
+@runtime_checkable
+class CutWitness(Protocol):
+    """A witness who also wants to know of running requests and open streams that were cut. As little may it raise or wait."""
+
+    def cut(self, session_id: str, verdict: Verdict, inflight: int) -> None:
+        """So many of the session have been cut."""
+
+
 class Enforcer:
     """Decides by a view that somebody else starts and stops. Thread-safe where its witnesses are."""
 
@@ -65,6 +76,7 @@ class Enforcer:
         self.following, self.now, self.settings = following, now, settings
         self.metrics: Final = metrics or GatewayMetrics()
         self._witnesses = tuple(witnesses)
+        self._cut_witnesses = tuple(witness for witness in self._witnesses if isinstance(witness, CutWitness))
 
     def decide(self, facts: Facts, seen: Seen = NOTHING_SEEN) -> Verdict:
         """The verdict on a request: counted and told."""
@@ -87,3 +99,10 @@ class Enforcer:
         """Count a request that did not get as far as a decision: a bad token, no usable session id."""
         self.metrics.decided(verdict)
         return verdict
+
+    def cut(self, facts: Facts, verdict: Verdict, inflight: int) -> None:
+        """Tell that so many requests of a session were cut while they ran."""
+        self.metrics.cut(verdict, inflight)
+        if facts.session_id is not None:
+            for witness in self._cut_witnesses:
+                witness.cut(facts.session_id, verdict, inflight)

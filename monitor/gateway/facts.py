@@ -21,6 +21,16 @@ class Posture(StrEnum):
     """Serve, and mark it."""
 
 
+class WithoutSession(StrEnum):
+    """What becomes of a request that names no session."""
+
+    ADMIT = "admit"
+    REFUSE = "refuse"
+    """400."""
+    CHALLENGE = "challenge"
+    """401: log in."""
+
+
 class Facts(msgspec.Struct, frozen=True, gc=False):
     """The facts of one request, as far as they are known and verified. None means: not known.
 
@@ -45,6 +55,13 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     acr: str | None = None
     posture: Posture | None = None
     """Said by the route or by a claim; None: it goes by the classification."""
+    without_session: WithoutSession | None = None
+    """Said by the route; None: as the gateway is set up."""
+
+    @property
+    def auth_seconds(self) -> int | float | None:
+        """`auth_time` as an access event carries it: as it was told, to the millisecond."""
+        return None if self.auth_time is None else in_seconds(self.auth_time, whole=self.whole_second)
 
     @property
     def latest_auth_time(self) -> Millis | None:
@@ -61,3 +78,8 @@ class Now(msgspec.Struct, frozen=True, gc=False):
     """Since 1970: what an `auth_time` is compared with."""
     monotonic: Millis
     """Since whenever, never set back: what the age of the view is counted by."""
+
+
+def in_seconds(instant: Millis, *, whole: bool) -> int | float:
+    """An instant as a JWT has it; `whole`: a whole number."""
+    return instant // SECOND if whole else instant / SECOND

@@ -10,7 +10,8 @@ decides by what was known until that is loaded.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final
 
@@ -20,10 +21,11 @@ from monitor.broker.clients import absent, consumer
 from monitor.broker.connection import Connection
 from monitor.broker.reach import require_broker
 from monitor.core.errors import AbsenceError
-from monitor.core.instants import HOUR, MINUTE, SECOND, Millis
+from monitor.core.instants import HOUR, MINUTE, SECOND, LogMillis, Millis
 from monitor.gateway.changes import Change, ChangeKind, Listener
 from monitor.gateway.facts import Now
 from monitor.gateway.fetches import Stored, lighten
+from monitor.gateway.in_force import NOWHERE, ForceListener, InForce, count_commands
 from monitor.gateway.view import Positions, View
 from monitor.wire.topics import Topics
 
@@ -86,6 +88,8 @@ class Follower:
         self._connection, self._now = connection, now
         self._commands, self._control = topics.session_commands.name, TopicPartition(topics.session_control.name, 0)
         self._listeners: list[Listener] = []
+        self._in_force = NOWHERE
+        self._force_listeners: list[ForceListener] = []
         self._stopping, self._ready = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._failures = 0
@@ -97,12 +101,16 @@ class Follower:
 
     @property
     def positions(self) -> Positions:
-        """Up to where everything is in force."""
-        return self.view.applied
+        """Up to where everything is in force: known to the view, and to all that have subscribed."""
+        return self._in_force
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with what changes once the view is ready, from the follower's thread."""
         self._listeners.append(listener)
+
+    def when_in_force(self, listener: ForceListener) -> None:
+        """Call `listener` each time that something has come into force, from the follower's thread."""
+        self._force_listeners.append(listener)
 
     def wait_ready(self, seconds: float) -> bool:
         """Wait until the view is loaded; whether it is."""
@@ -185,9 +193,10 @@ class Follower:
         if not view.loaded:
             view.finish_loading()
             self.view = view
-            self._ready.set()
             if before.loaded:
                 self._tell([Change(ChangeKind.CONTROLS)])
+            self._bring_into_force({})
+            self._ready.set()
         log.info(
             "gateway_view_current",
             extra={"seconds": round(self.loading_seconds, 3), "sessions": len(view.commanded), "locks": len(view.locks)},
@@ -243,6 +252,7 @@ class Follower:
         fetched: dict[TopicPartition, list[Stored]] = client.poll(_POLL, max_records=_AT_ONCE)
         now, view = self._now(), self._fed
         changes: list[Change] | None = [] if view.loaded and self._listeners else None
+        commands: Counter[LogMillis] = Counter()
         for one, records in sorted(fetched.items(), key=lambda item: item[0] != self._control):
             if now.monotonic - self._fed_at[one] > _AWAY and view.loaded:
                 raise AbsenceError(f"{one.topic}/{one.partition} was out of reach for too long: everything is read anew")
@@ -255,6 +265,8 @@ class Follower:
             highwater = client.highwater(one)
             news = not catching_up and highwater is not None and client.position(one) >= highwater
             view.take_commands(one.partition, records, now, changes, news=news)
+            if view.loaded and self._force_listeners:
+                commands.update(count_commands(records))
         for one in client.assignment():
             # By position: compaction leaves holes, at the end too.
             if one == self._control:
@@ -263,7 +275,18 @@ class Follower:
                 view.read_to(one.partition, client.position(one) - 1)
         if changes:
             self._tell(changes)
+        if view.loaded:
+            self._bring_into_force(commands)
         return bool(fetched)
+
+    def _bring_into_force(self, commands: Mapping[LogMillis, int]) -> None:
+        """Say how far it is. Only now: what is told before its listeners let go of what they hold would not be true."""
+        applied = self._fed.applied
+        if applied != self._in_force:
+            self._in_force = applied
+            told = InForce(applied, self._now(), commands)
+            for listener in self._force_listeners:
+                listener(told)
 
     def _tell(self, changes: list[Change]) -> None:
         for listener in self._listeners:

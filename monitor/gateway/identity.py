@@ -139,6 +139,9 @@ class Header(msgspec.Struct, frozen=True):
             return None
         if not _VISIBLE.fullmatch(value):
             raise _BadSessionId("has characters that are not visible ASCII")
+        if b"," in value:
+            # A proxy may have made one line of several (RFC 9110 section 5.3), of which the service behind may take any.
+            raise _BadSessionId("has a comma, so that it may be several")
         return _hashed(value)
 
 

@@ -10,6 +10,7 @@ from monitor.core.instants import DAY, NEVER, LogMillis, Millis
 from monitor.core.reasons import MESSAGE, Reason
 from monitor.gateway.changes import Change, Listener
 from monitor.gateway.facts import Now
+from monitor.gateway.in_force import ForceListener, InForce, count_commands
 from monitor.gateway.view import Positions, View
 from monitor.policy import compile_policy, version_of
 from monitor.wire.codec import Record
@@ -38,6 +39,9 @@ class MemoryView:
         self._ends = [0] * partitions
         self._control_end = 0
         self._listeners: list[Listener] = []
+        self._force_listeners: list[ForceListener] = []
+        self._now = Now(0, -NEVER)
+        """The latest instants that were told."""
         if policy is not None:
             self.rule(policy)
 
@@ -59,6 +63,10 @@ class MemoryView:
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with what has changed, from the thread that told."""
         self._listeners.append(listener)
+
+    def when_in_force(self, listener: ForceListener) -> None:
+        """Call `listener` with each thing that is told, from the thread that tells: in force at the latest instant that was told."""
+        self._force_listeners.append(listener)
 
     def expire(
         self, session_id: str, at: Millis, *, epoch: int = 0, reason: Reason = Reason.IDLE_TIMEOUT, cutoff: Millis | None = None,
@@ -84,7 +92,7 @@ class MemoryView:
 
     def forget(self, session_id: str) -> None:
         """Write the session's tombstone."""
-        self._append(session_id, Record(session_id.encode(), None, []))
+        self._append(session_id, Record(session_id.encode(), None, []), self._now.wall)
 
     def lock(self, target: Target, at: LogMillis, *, id_: str = "lock-1", expires: Millis = NEVER) -> None:
         """Refuse whoever is meant, until unlocked or until `expires`."""
@@ -109,7 +117,7 @@ class MemoryView:
         """Every partition is at `log_time`, as known at the instant `monotonic`."""
         for partition in range(len(self._ends)):
             record = encode_watermark(partition, log_time, log_time, controls_to, log_time)
-            self._append_to(partition, record, monotonic)
+            self._append_to(partition, record, log_time, monotonic)
 
     def _command(
         self, kind: CommandType, session_id: str, at: Millis, epoch: int, reason: Reason, cutoff: Millis | None,
@@ -121,17 +129,18 @@ class MemoryView:
             rule=rule, policy="", subject=None, classification=None, reauth=reauth, forget_after=at + DAY, partition=0,
             offset=0, log_time=at, due=at, message=MESSAGE,
         )  # fmt: skip
-        self._append(session_id, encode_command(command, at))
+        self._append(session_id, encode_command(command, at), at)
 
-    def _append(self, session_id: str, record: Record) -> None:
-        self._append_to(self.view.partition_of(session_id), record, -NEVER)
+    def _append(self, session_id: str, record: Record, at: Millis) -> None:
+        self._append_to(self.view.partition_of(session_id), record, at, -NEVER)
 
-    def _append_to(self, partition: int, record: Record, monotonic: Millis) -> None:
-        stored = _Stored(self._ends[partition], 0, record.key, record.value)
+    def _append_to(self, partition: int, record: Record, at: Millis, monotonic: Millis) -> None:
+        stored = _Stored(self._ends[partition], at, record.key, record.value)
         self._ends[partition] += 1
         changes: list[Change] = []
+        self._pass(at, monotonic)
         self.view.take_commands(partition, [stored], Now(0, monotonic), changes)
-        self._tell(changes)
+        self._tell(changes, stored)
 
     def _control(self, control: Control) -> None:
         record = encode_control(control, control.appended)
@@ -140,9 +149,16 @@ class MemoryView:
             compile_policy(control.policy_text)
         self._control_end += 1
         changes: list[Change] = []
+        self._pass(control.appended, -NEVER)
         self.view.take_controls([stored], changes)
         self._tell(changes)
 
-    def _tell(self, changes: list[Change]) -> None:
+    def _pass(self, wall: Millis, monotonic: Millis) -> None:
+        self._now = Now(max(wall, self._now.wall), max(monotonic, self._now.monotonic))
+
+    def _tell(self, changes: list[Change], *commands: _Stored) -> None:
         for listener in self._listeners if changes else ():
             listener(changes)
+        told = InForce(self.view.applied, self._now, count_commands(commands))
+        for force_listener in self._force_listeners:
+            force_listener(told)

@@ -77,6 +77,11 @@ class TokenRefused(msgspec.Struct, frozen=True):
         return FAULTS[self.fault].status
 
     @property
+    def unsure(self) -> bool:
+        """Whether the issuer could tell more: the key may be a new one."""
+        return self.fault in (TokenFault.UNKNOWN_KEY, TokenFault.KEYS_UNAVAILABLE)
+
+    @property
     def error(self) -> str | None:
         """RFC 6750's code; None where no token was shown, or none could be judged."""
         return FAULTS[self.fault].error

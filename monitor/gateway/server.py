@@ -27,6 +27,15 @@ GRACE: Final = 5
 """Seconds that requests under way have when it stops."""
 
 
+def new_loop() -> asyncio.AbstractEventLoop:
+    """An event loop for it: uvloop's, where it is installed."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to the program."""
 

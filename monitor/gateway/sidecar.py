@@ -12,27 +12,23 @@ Who can reach it can ask about any session, so only the proxy may. What a client
 used, never with a 5xx; a 503 says that the present is not known well enough.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-import msgspec
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from monitor.core.errors import InvariantError
-from monitor.gateway.access import Verifies, bearer_token
-from monitor.gateway.answers import PLAIN, Asked, Wording, marks, reply_to
-from monitor.gateway.claims import Claims
+from monitor.gateway.access import Verifies
+from monitor.gateway.answers import PLAIN, Wording, marks
 from monitor.gateway.dialects import PREFIX, Original, OriginalRefused, asks, read_original
-from monitor.gateway.enforcer import NOTHING_SEEN, Enforcer, Seen
-from monitor.gateway.facts import Facts
-from monitor.gateway.identity import Request, SessionIdRefused, SessionIdSources
-from monitor.gateway.refusals import TokenRefused
-from monitor.gateway.verdict import Outcome, Verdict
+from monitor.gateway.enforcer import Enforcer
+from monitor.gateway.identity import SessionIdSources
+from monitor.gateway.question import Question, Questions, encoded, refusal_of, unusable
+from monitor.gateway.routes import NO_ROUTES, Routes
+from monitor.gateway.verdict import Verdict
 from monitor.observe.health import Verdict as Health
 from monitor.wire.codec import encode
-from monitor.wire.events import MAX_TEXT
-from monitor.wire.problem import Refusal
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 Scope: TypeAlias = Mapping[str, Any]
@@ -51,19 +47,6 @@ _NO_STORE: Final = (b"cache-control", b"no-store")
 _TEXT: Final = b"text/plain; charset=utf-8"
 _SAFE: Final = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 _READS: Final = ("GET", "HEAD")
-_UNUSABLE: Final = Verdict(Outcome.REFUSE, Refusal.REQUEST_UNUSABLE.value)
-
-
-class _Question(msgspec.Struct, frozen=True):
-    """What a proxy asks, as far as it could be read."""
-
-    original: Original | None = None
-    facts: Facts = Facts()
-    seen: Seen = NOTHING_SEEN
-    turned_away: Verdict | None = None
-    """It can't be decided about: no usable session id, a token that is not taken."""
-    description: str | None = None
-    detail: str | None = None
 
 
 class Sidecar:
@@ -71,13 +54,14 @@ class Sidecar:
 
     def __init__(
         self, enforcer: Enforcer, sources: SessionIdSources, *, verifier: Verifies | None = None, wording: Wording = PLAIN,
-        api: Application | None = None,
+        routes: Routes = NO_ROUTES, api: Application | None = None,
     ) -> None:  # fmt: skip
-        """`sources` says where session ids stand. With a `verifier` each bearer token is verified; without, none is looked at.
+        """`sources` says where session ids stand, `routes` what is behind which path.
 
-        `api` answers what stands below `/v1/`; without it that is not here.
+        With a `verifier` each bearer token is verified; without, none is looked at. `api` answers what stands below `/v1/`; without it
+        that is not here.
         """
-        self._enforcer, self._sources, self._verifier, self._wording = enforcer, sources, verifier, wording
+        self._enforcer, self._questions, self._wording = enforcer, Questions(enforcer, sources, verifier, routes), wording
         self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,62 +85,37 @@ class Sidecar:
     # -- may it pass? -----------------------------------------------------------------------------------
 
     async def _check(self, scope: Scope, path: bytes, send: Send) -> None:
-        enforcer, question = self._enforcer, await self._read(scope, path)
-        verdict = enforcer.decide(question.facts, question.seen) if question.turned_away is None else enforcer.turned_away(question.turned_away)
+        original, question = await self._read(scope, path)
+        verdict = self._questions.decide(question)
         if not verdict.admitted:
-            await self._refuse(scope, question, verdict, send)
+            await self._refuse(scope, original, question, verdict, send)
             return
         session_id = quote(question.facts.session_id or "", _SAFE, errors="replace").encode()
-        headers = [(SESSION_ID, session_id), _NO_STORE, (b"content-length", b"0"), *_encoded(marks(verdict))]
+        headers = [(SESSION_ID, session_id), _NO_STORE, (b"content-length", b"0"), *encoded(marks(verdict))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
     async def _refusal(self, scope: Scope, send: Send) -> None:
-        question = await self._read(scope, PREFIX)
+        original, question = await self._read(scope, PREFIX)
         verdict = question.turned_away or self._enforcer.look(question.facts)
         if verdict.admitted:
             # It was refused a moment ago. To say 200 here would be an answer that the service never gave.
             await _answer(send, 503, _TEXT, b"the session may go on: please retry\n", (b"retry-after", b"1"))
         else:
-            await self._refuse(scope, question, verdict, send)
+            await self._refuse(scope, original, question, verdict, send)
 
-    async def _read(self, scope: Scope, path: bytes) -> _Question:
+    async def _read(self, scope: Scope, path: bytes) -> tuple[Original | None, Question]:
         headers = scope["headers"]
         original = read_original(scope["method"], path, scope.get("query_string", b""), headers)
         if isinstance(original, OriginalRefused):
-            return _Question(turned_away=_UNUSABLE, detail=original.detail)
-        claims = None
-        if self._verifier is not None:
-            found = await self._claims(self._verifier, headers)
-            if isinstance(found, TokenRefused):
-                return _Question(original, turned_away=self._token_refused(found), description=found.description)
-            claims = found
-        session_id = self._sources.find(Request(headers, original.target, {} if claims is None else claims.session_ids))
-        if isinstance(session_id, SessionIdRefused):
-            return _Question(original, turned_away=_UNUSABLE, detail=session_id.detail)
-        return _Question(original, _facts(session_id, original, claims), _seen(headers, claims))
+            return None, unusable(original.detail)
+        return original, await self._questions.read(headers, original.target, original.client_ip, original.method)
 
-    async def _claims(self, verifier: Verifies, headers: Headers) -> Claims | TokenRefused | None:
-        shown = bearer_token([value for name, value in headers if name == b"authorization"])
-        if shown is None or isinstance(shown, TokenRefused):
-            return shown
-        return await verifier.verify(shown, self._enforcer.now().wall)
-
-    def _token_refused(self, found: TokenRefused) -> Verdict:
-        if found.status == 503:
-            return Verdict(Outcome.REFUSE, Refusal.TOKEN_UNJUDGED.value, retry_after=self._enforcer.settings.retry_after)
-        return Verdict(Outcome.REFUSE, Refusal.TOKEN_INVALID.value)
-
-    async def _refuse(self, scope: Scope, question: _Question, verdict: Verdict, send: Send) -> None:
-        said = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        original = question.original
+    async def _refuse(self, scope: Scope, original: Original | None, question: Question, verdict: Verdict, send: Send) -> None:
         method, return_to = (scope["method"], None) if original is None else (original.method, original.return_to)
-        reply = reply_to(
-            verdict, Asked.of(said, method, return_to), self._wording, session_id=question.facts.session_id,
-            description=question.description, detail=question.detail,
-        )  # fmt: skip
+        reply = refusal_of(question, verdict, scope["headers"], method, return_to, self._wording)
         length = (b"content-length", str(len(reply.body)).encode())
-        await send({"type": "http.response.start", "status": reply.status, "headers": [*_encoded(reply.headers), length]})
+        await send({"type": "http.response.start", "status": reply.status, "headers": [*encoded(reply.headers), length]})
         await send({"type": "http.response.body", "body": reply.body})
 
     # -- how is it? -------------------------------------------------------------------------------------
@@ -176,25 +135,6 @@ class Sidecar:
         await _answer(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(metrics.registry))
 
     _PAGES: Final = {b"/healthz": _healthz, b"/readyz": _readyz, b"/metrics": _metrics_page}
-
-
-def _facts(session_id: str | None, original: Original, claims: Claims | None) -> Facts:
-    """What can be vouched for. The classification and the workload are the service's to know: unknown here."""
-    if claims is None:
-        return Facts(session_id, client_ip=original.client_ip)
-    return Facts(
-        session_id, claims.subject, claims.principal, claims.roles, claims.tenant, original.client_ip,
-        auth_time=claims.auth_time, whole_second=claims.whole_second, acr=claims.acr,
-    )  # fmt: skip
-
-
-def _seen(headers: Headers, claims: Claims | None) -> Seen:
-    user_agent = next((value.decode("latin-1")[:MAX_TEXT] for name, value in headers if name == b"user-agent"), None)
-    return Seen(user_agent or None, None if claims is None else claims.expires)
-
-
-def _encoded(headers: Iterable[tuple[str, str]]) -> Headers:
-    return [(name.lower().encode("ascii"), value.encode("ascii", "replace")) for name, value in headers]
 
 
 async def _answer_health(send: Send, health: Health) -> None:

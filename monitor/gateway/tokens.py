@@ -29,7 +29,6 @@ REMEMBERED: Final = 50_000
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 # RFC 8725 section 3.11. Logout tokens (logout+jwt) and security events (secevent+jwt) are signed with the same keys.
 _TYPES: Final = ("jwt", "at+jwt")
-_FOR_THE_ISSUER: Final = (TokenFault.UNKNOWN_KEY, TokenFault.KEYS_UNAVAILABLE)
 
 
 class Keys(Protocol):
@@ -82,7 +81,7 @@ class TokenVerifier:
         Where the issuer can't be reached, such a token is not called bad: its key may be a new one.
         """
         found = self.check(token, now)
-        if isinstance(found, Claims) or found.fault not in _FOR_THE_ISSUER:
+        if isinstance(found, Claims) or not found.unsure:
             return found
         await self._keys.renew()
         found = self.check(token, now)

@@ -32,7 +32,7 @@ def _overlaps(words: Sequence[str]) -> Test:
     return lambda value: not wanted.isdisjoint(value)
 
 
-def _globs(patterns: Sequence[str]) -> Test:
+def globs(patterns: Sequence[str]) -> Test:
     """`*` is any text (slashes too), `?` one character, `[...]` a set; upper and lower case differ."""
     match = re.compile("|".join(translate(pattern) for pattern in patterns)).match
     return lambda value: match(str(value)) is not None
@@ -51,7 +51,7 @@ def _test(when: When, attribute: str, classifications: Sequence[str]) -> Test | 
         return _any_of((wanted,))
     if attribute == "roles":
         return _overlaps(wanted)
-    return _globs(wanted) if attribute in {"route", "subject"} else _any_of(wanted)
+    return globs(wanted) if attribute in {"route", "subject"} else _any_of(wanted)
 
 
 class Axis(dict[object, int]):

@@ -129,11 +129,12 @@ class Publisher:
         check_value("record", value)
         self._publish(Draft(type="record", session_id=checked, id="", encoded=value, tag=tag))
 
-    def alive(self, *, final: bool = False, timeout: float | None = 30.0) -> None:
+    def alive(self, *, final: bool = False, timeout: float | None = 30.0, until: EventMillis | None = None) -> None:
         """Tell every partition that all events of this source up to now are on the log; `final` withdraws.
 
         What is held or buffered goes first. Where some of it is lost, or late by `timeout` seconds, nothing is sent
-        and DeliveryError raised, for the promise would be false. Raises InputError without a `source`.
+        and DeliveryError raised, for the promise would be false. Raises InputError without a `source`. Who still has
+        events that it has not published promises no more than `until`.
         """
         if self._source is None:
             raise InputError(
@@ -141,8 +142,8 @@ class Publisher:
             )
         self._check_process()
 
-        def make(until: EventMillis) -> Draft:
-            return Draft(type=SOURCE_ALIVE, session_id="", id=uuid4().hex, time=until, final=final)
+        def make(settled: EventMillis) -> Draft:
+            return Draft(type=SOURCE_ALIVE, session_id="", id=uuid4().hex, time=settled if until is None else min(settled, until), final=final)
 
         self._outbox.alive(make, _deadline(timeout))
 

@@ -39,7 +39,11 @@ AHEAD: Final[Millis] = MINUTE
 """An append time further ahead of the wall clock than this is not believed."""
 TICK_KEY: Final = b"~tick"
 SWEEP: Final = 400
-"""Sessions brought up to date with a control between two turns of the event loop ..."""
+"""Sessions brought up to date with a control between two turns of the event loop, as far as there is time, ..."""
+TURN: Final[Millis] = 4
+"""... that is so much of it, looked at ..."""
+SHARE: Final = 50
+"""... after so many of a partition ..."""
 PENDING_MOST: Final = 2500
 """... and records that may be on their way when the next turn begins."""
 TOLD: Final = 100
@@ -264,13 +268,20 @@ class Host:
         All partitions side by side, also those that the controls reach meanwhile, so that the broker has work on each. What is
         told of the sessions waits until every partition's commands are out (`_tell`).
         """
+        done, began = 0, self._clock.monotonic()
         while unswept := self._unswept(among):
-            share = max(1, SWEEP // len(unswept))
+            share = min(SHARE, max(1, SWEEP // len(unswept)))
             for owned in unswept:
+                if self.owned.get(owned.number) is not owned:
+                    continue  # lost while others went on
                 owned.outlet.hold()
                 owned.partition.sweep(share)
                 self._emit(owned)
-            await self._breathe()
+                done += share
+                # What is not like most takes ten times as long, and an event's way takes many turns: so time counts too.
+                if done >= SWEEP or self._clock.monotonic() - began >= TURN:
+                    await self._breathe()
+                    done, began = 0, self._clock.monotonic()
             mark = self._appender.mark()
             if not self._unswept(among):
                 await self._appender.settled(mark)  # before a checkpoint, or what is told, has the broker's time

@@ -112,7 +112,22 @@ async def read_changelog(reader: Reader, topics: Topics, partition: int) -> Chan
 
 
 async def read_ledger(reader: Reader, topics: Topics, partition: int) -> Ledger:
-    """Read one partition of the commands topic whole: of each key the strongest record, not the last."""
+    """Read one partition of the commands topic whole: of each key the strongest record, not the last.
+
+    A key may have lived twice, and of [end, tombstone, end of the second life] compaction keeps the last, which may be the weaker
+    one. It works while we read: we may have seen the first before it was removed, and not the tombstone. So where the last record of
+    a key is not its strongest, everything is read once more; the key for which that is so again was written by a zombie.
+    """
+    ledger = await _read_ledger(reader, topics, partition)
+    settled: set[bytes] = set()
+    while doubted := {key for key, _ in ledger.weakened} - settled:
+        log.info("ledger_doubted", extra={"partition": partition, "sessions": len(doubted)})
+        settled |= doubted
+        ledger = await _read_ledger(reader, topics, partition)
+    return ledger
+
+
+async def _read_ledger(reader: Reader, topics: Topics, partition: int) -> Ledger:
     start, end = await reader.bounds(topics.session_commands.name, partition)
     strongest: dict[bytes, tuple[tuple[int, int], bytes, Fact | None]] = {}
     last: dict[bytes, bytes] = {}

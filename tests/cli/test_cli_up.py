@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from monitor.cli.ending import Ending, Interrupted
 from monitor.cli.feed import Feed
 from monitor.cli.gathered import Gathered
 from monitor.cli.program import program
-from monitor.cli.up import STARTER, hints, sheltered
-from monitor.core.errors import InputError
+from monitor.cli.up import STARTER, Stage, Voice, hints, sheltered
+from monitor.core.errors import InputError, MissingExtraError
 from monitor.observe.views import LimitView, Matches, PartitionList, PartitionView, SessionPage, SessionRow
 from monitor.policy import compile_policy
 from monitor.policy.check import check
@@ -144,6 +145,25 @@ def test_hints_name_the_broker_and_fit_into_100_columns():
     told = hints("127.0.0.1:19092")
     assert told[0].endswith("export SESSION_MONITOR_BOOTSTRAP_SERVERS=127.0.0.1:19092")
     assert all(len(hint) <= 100 for hint in told)
+
+
+def test_the_sidecars_hint_is_a_request_of_one_session():
+    (told,) = set(hints("127.0.0.1:19092", "http://127.0.0.1:65535")) - set(hints("127.0.0.1:19092"))
+    assert len(told) <= 100
+    words = shlex.split(told.split(":", 1)[1], comments=True)
+    assert words == ["curl", "-i", "-H", "X-Session: mine", "http://127.0.0.1:65535/check"]
+
+
+def test_without_the_extra_there_is_no_sidecar_and_that_is_said(monkeypatch, tmp_path, capsys):
+    def absent() -> None:
+        raise MissingExtraError("gateway", "the sidecar")
+
+    monkeypatch.setattr("monitor.cli.up.require_gateway", absent)
+    with ExitStack() as stack:
+        stage = Stage(stack, Voice(), 0.0, full=False)
+        stage._start_sidecar(tmp_path, "127.0.0.1:1", 1)
+    assert (stage._sidecar, stage._sidecar_url) == (None, "")
+    assert "sidecar   none: the sidecar needs the extra 'gateway': pip install 'session-monitor[gateway]'" in capsys.readouterr().out
 
 
 def test_hints_call_the_program_as_it_was_called(monkeypatch):

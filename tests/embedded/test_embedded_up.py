@@ -2,11 +2,13 @@
 
 import contextlib
 import fcntl
+import http.client
 import os
 import pty
 import queue
 import re
 import select
+import shlex
 import signal
 import socket
 import struct
@@ -16,9 +18,12 @@ import termios
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+
+from monitor.publish import hashed_session_id
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_EXPIRY_SECONDS = 15
@@ -26,8 +31,8 @@ END_SECONDS = 5
 
 pytestmark = [pytest.mark.embedded, pytest.mark.slow, pytest.mark.timeout(90)]
 
-for part in ("noida_db", "faust"):
-    pytest.importorskip(part, reason="up needs the extras 'embedded' and 'worker'")
+for part in ("noida_db", "faust", "uvicorn"):
+    pytest.importorskip(part, reason="up needs the extras 'embedded', 'worker' and 'gateway'")
 
 
 def environment(directory):
@@ -128,7 +133,7 @@ def test_the_first_expiry_is_on_screen_within_fifteen_seconds_and_ctrl_c_leaves_
     assert "idle_timeout" in line
     assert "rule=restricted-data" in line
     assert any("session.warn" in said for said in demo.said)
-    assert len(demo.remember_children()) >= 2  # broker and worker
+    assert len(demo.remember_children()) >= 3  # broker, worker and sidecar
     code, seconds = demo.end(signal.SIGINT)
     assert code == 0
     assert seconds < END_SECONDS
@@ -165,18 +170,19 @@ def test_children_die_with_a_parent_that_is_killed(up):
     assert one.left_over() == []
 
 
-def test_a_worker_that_hangs_does_not_hold_up_the_end(up):
+@pytest.mark.parametrize("part", ["worker", "gateway"])
+def test_a_part_that_hangs_does_not_hold_up_the_end(up, part):
     one = up("--demo", "--no-view")
     one.until("Session Monitor is up", 30)
-    workers = [child for child in one.remember_children() if "worker" in child.cmdline()]
-    workers[0].suspend()
+    hanging = [child for child in one.remember_children() if part in child.cmdline()]
+    hanging[0].suspend()
     code, seconds = one.end(signal.SIGINT)
     assert (code, seconds < END_SECONDS) == (0, True)
     assert one.left_over() == []
     assert one.files() == []
 
 
-@pytest.mark.parametrize(("part", "said"), [("worker", "worker"), ("kafka", "broker")])
+@pytest.mark.parametrize(("part", "said"), [("worker", "worker"), ("kafka", "broker"), ("gateway", "sidecar")])
 def test_a_part_that_dies_is_named_and_ends_the_rest(up, part, said):
     one = up("--no-view")
     one.until("Session Monitor is up", 30)
@@ -196,6 +202,40 @@ def test_several_processes_share_the_partitions_and_end_together(up):
     assert (code, seconds < END_SECONDS) == (0, True)
     assert one.left_over() == []
     assert one.files() == []
+
+
+def test_the_curl_line_shows_a_session_admitted_and_refused_after_its_limit(up, tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\ntiming: {lateness: 100ms, outage_grace: 1s, source_grace: 2s}\ndefaults: {idle: 3s, absolute: 1m}\n")
+    one = up("--no-view", "--policy", str(policy))
+    command = shlex.split(one.until("ask:", 40).split(":", 1)[1], comments=True)
+    assert command[0] == "curl"
+    header, url = command[3].split(": "), command[4]
+    # The request is all that the monitor hears of the session.
+    assert asked(url, header)[0] == 200
+    assert hashed_session_id(header[1]) in one.until("session.expire", 60)
+    deadline = time.monotonic() + 10
+    while asked(url, header)[0] == 200 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    status, headers = asked(url, header)
+    assert (status, headers["WWW-Authenticate"][:6], headers["Cache-Control"]) == (401, "Bearer", "no-store")
+    one.remember_children()
+    code, seconds = one.end(signal.SIGINT)
+    assert (code, seconds < END_SECONDS) == (0, True)
+    assert one.left_over() == []
+
+
+def asked(url, header):
+    """Status and headers of what curl would ask for."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+    try:
+        connection.request("GET", parts.path, headers=dict([header]))
+        response = connection.getresponse()
+        response.read()
+        return response.status, response.headers
+    finally:
+        connection.close()
 
 
 def test_in_a_terminal_it_shows_the_live_view_and_gives_the_screen_back(tmp_path):

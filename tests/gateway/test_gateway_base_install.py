@@ -23,7 +23,13 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("module", ["", ".identity", ".claims", ".refusals", ".access", ".discovery", ".dialects", ".metrics", ".sidecar"])
+BASE = (
+    "", ".identity", ".claims", ".refusals", ".access", ".discovery", ".dialects", ".metrics", ".routes", ".question", ".sidecar",
+    ".activity", ".dispatch", ".inflight", ".receipts", ".embedding", ".asgi", ".wsgi",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("module", BASE)
 def test_it_can_be_imported_on_the_base_install(module):
     done = python(f"{ABSENT}\nimport monitor.gateway{module}")
     assert done.returncode == 0, done.stderr

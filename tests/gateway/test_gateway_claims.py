@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from monitor.core.errors import InputError
 from monitor.core.events import Principal
 from monitor.gateway.claims import LEEWAY, ClaimRules, Claims, ServiceRule, parse_service_rule, read_claims
+from monitor.gateway.facts import Facts, Posture
 from monitor.gateway.refusals import BadToken, TokenFault
 from monitor.wire.events import MAX_ROLES, MAX_TEXT
 from tests.gateway.signing import AUDIENCE, ISSUER, NOW, RULES, SECOND, said
@@ -122,8 +123,9 @@ def test_what_is_not_said_is_not_known():
 def test_a_whole_second_is_told_from_an_exact_instant_and_published_as_it_was(said_, millis, whole):
     found = read(said(auth_time=said_))
     assert (found.auth_time, found.whole_second) == (millis, whole)
-    assert found.auth_seconds == said_
-    assert isinstance(found.auth_seconds, int) is whole
+    told = Facts(auth_time=found.auth_time, whole_second=found.whole_second).auth_seconds
+    assert told == said_
+    assert isinstance(told, int) is whole
 
 
 @pytest.mark.parametrize(
@@ -208,3 +210,12 @@ def test_any_claims_are_read_or_refused(changes):
         assert found.subject
         assert all(isinstance(role, str) for role in found.roles)
         assert found.auth_time is None or found.auth_time <= NOW + LEEWAY
+
+
+@pytest.mark.parametrize(("value", "posture"), [
+    ("strict", Posture.STRICT), ("best_effort", Posture.BEST_EFFORT), ("best-effort", Posture.BEST_EFFORT), ("lax", Posture.STRICT),
+    (7, Posture.STRICT), ("", Posture.STRICT), (None, None),
+])  # fmt: skip
+def test_a_posture_is_loosened_by_its_word_alone(value, posture):
+    assert read(said(edge={"posture": value}), msgspec.structs.replace(RULES, posture="edge.posture")).posture is posture
+    assert read(said(edge={"posture": value})).posture is None

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from monitor.core.commands import CommandType
+from monitor.wire.receipts import Applied, Refused, Stopped, decode_receipt
 from tests.conftest import World
 from tests.gateway.asking import SESSION, WITH_COOKIE
 from tests.gateway.signing import unsigned
@@ -154,6 +155,29 @@ def test_a_view_that_hears_nothing_any_more_serves_nobody_whose_data_may_be_sens
     assert "Traceback" not in "".join(sidecar.said)
 
 
+def receipts_of(world) -> list:
+    return [decode_receipt(record.value) for record in read_all(world.bootstrap_servers, world.topics.enforcement_receipts.name)]
+
+
+def test_it_proves_what_is_in_force_and_who_was_refused_unless_told_not_to(begin) -> None:
+    sidecar, world = begin("--name", "gateway/eu-1")
+    silent, _ = begin("--no-receipts", world=world)
+    with monitor(world) as writer:
+        writer.watermarks()
+        until(lambda: sidecar.ask("/check", WITH_COOKIE)[0] == 200)
+        writer.end(SESSION)
+        until(lambda: sidecar.ask("/check", WITH_COOKIE)[0] == 401)
+        until(lambda: silent.ask("/check", WITH_COOKIE)[0] == 401)
+    # A reader of the page sees how long it took.
+    assert "session_monitor_gateway_time_to_enforce_seconds_count 1.0" in sidecar.ask("/metrics")[2].decode()
+    assert (sidecar.end(signal.SIGTERM), silent.end(signal.SIGTERM)) == (0, 0)
+    told = receipts_of(world)
+    assert {one.gateway for one in told} == {"gateway/eu-1"}
+    assert [one.session_id for one in told if isinstance(one, Refused)] == [SESSION]
+    assert sum(offset + 1 for offset in [one for one in told if isinstance(one, Applied)][-1].positions.values()) == 9
+    assert isinstance(told[-1], Stopped)
+
+
 def test_topics_that_are_not_there_are_waited_for_and_named(begin, embedded) -> None:
     sidecar, _ = begin(world=World(embedded.bootstrap_servers, "absent-"))
     until(lambda: b"absent-session-commands" in sidecar.ask("/readyz")[2])
@@ -186,7 +210,8 @@ def test_a_session_is_followed_and_events_are_published_by_whoever_holds_the_tok
             event = b'{"type":"session.activity","session_id":"s-2"}'
             assert sidecar.request("POST", "/v1/events", event, holder) == (202, {"published": 1})
             assert sidecar.request("POST", "/v1/events", b'{"type":"monitor.tick","session_id":"s-2"}', holder)[0] == 422
-            assert [record.value for record in read_all(world.bootstrap_servers, world.topics.access_events.name)] == [event]
+            records = read_all(world.bootstrap_servers, world.topics.access_events.name)
+            assert [record.value for record in records if record.key == b"s-2"] == [event]
             assert sidecar.end(signal.SIGTERM) == 0
             assert line() == ""
     assert "Traceback" not in "".join(sidecar.said)

@@ -288,5 +288,9 @@ def test_before_the_first_watermark_a_view_is_stale() -> None:
 def test_a_request_without_a_session_is_treated_as_configured(told, how, status) -> None:
     settings = Settings(without_session=WithoutSession(how))
     assert check(told.view, Facts(), NOW, settings).status == status
+    # What the route says counts more.
+    for other, expected in (("admit", 200), ("refuse", 400), ("challenge", 401)):
+        assert check(told.view, Facts(without_session=WithoutSession(other)), NOW, settings).status == expected
     told.lock(Target(client_ip="10.0.0.1"), T)
     assert check(told.view, Facts(client_ip="10.0.0.1"), NOW, settings).status == 403
+    assert check(told.view, Facts(client_ip="10.0.0.1", without_session=WithoutSession.ADMIT), NOW, settings).status == 403

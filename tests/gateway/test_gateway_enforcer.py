@@ -53,3 +53,18 @@ def test_who_is_turned_away_is_counted_and_told_to_nobody() -> None:
     verdict = Verdict(Outcome.REFUSE, "token_invalid")
     assert one.turned_away(verdict) is verdict
     assert (notes, counted(one, "refuse", "token_invalid")) == ([], 1)
+
+
+def test_who_wants_to_know_hears_of_what_was_cut() -> None:
+    told = []
+
+    class Cuts(Notes):
+        def cut(self, session_id, verdict, inflight) -> None:
+            told.append((session_id, verdict.reason, inflight))
+
+    one = enforcer(Notes(), Cuts())
+    one.cut(TWO, one.look(TWO), 3)
+    one.cut(Facts(), Verdict(Outcome.REFUSE, "a new word"), 2)
+    assert told == [("s-2", "idle_timeout", 3)]
+    count = one.metrics.registry.get_sample_value
+    assert [count("session_monitor_gateway_cut_total", {"reason": reason}) for reason in ("idle_timeout", "other")] == [3, 2]

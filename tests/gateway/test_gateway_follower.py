@@ -1,5 +1,7 @@
 """A view kept up from the embedded broker."""
 
+import threading
+
 import pytest
 from kafka import TopicPartition
 
@@ -248,3 +250,63 @@ def test_what_is_undoubted_is_read_once(world, writer, loadings) -> None:
     with following(world) as follower:
         assert reason(follower, "s-1") == "admin_revoked"
         assert len(loadings) == 2
+
+
+# --- what is in force ------------------------------------------------------------------------------------------
+
+
+def total(positions) -> int:
+    return sum(offset + 1 for offset in positions.commands.values())
+
+
+def test_a_position_is_said_only_after_all_have_heard_what_stands_there(world, writer) -> None:
+    writer.end("s-0")
+    heard, in_force = [], []
+    follower = Follower(world.connection, world.topics)
+    follower.subscribe(lambda changes: heard.append((changes[0].session_id, total(follower.positions))))
+    follower.when_in_force(in_force.append)
+    follower.start()
+    try:
+        assert follower.wait_ready(30)
+        assert (total(follower.positions), heard) == (1, [])
+        writer.end("s-1")
+        until(lambda: len(in_force) == 2)
+    finally:
+        follower.stop()
+    assert heard == [("s-1", 1)]
+    assert [total(told.positions) for told in in_force] == [1, 2]
+
+
+def test_commands_are_counted_by_append_time_but_neither_what_was_loaded_nor_what_is_no_command(world, writer) -> None:
+    writer.end("s-0")
+    in_force, before = [], present().wall
+    with following(world) as follower:
+        follower.when_in_force(in_force.append)
+        writer.watermarks()
+        writer.end("s-1", "s-2")
+        writer.forget("s-1")
+        until(lambda: total(follower.positions) == 12)
+    counted = [pair for told in in_force for pair in told.commands.items()]
+    assert sum(times for _, times in counted) == 2
+    assert all(before <= appended <= told.now.wall for told in in_force for appended in told.commands)
+
+
+def test_while_everything_is_read_anew_what_is_in_force_stays_what_it_was(world, writer, monkeypatch) -> None:
+    writer.end("s-1")
+    clocks, take, going, held = Clocks(), View.take_commands, threading.Event(), threading.Event()
+    with following(world, now=clocks) as follower:
+        follower.stop()
+        writer.end("s-2")
+
+        def held_up(view, *records, **more):
+            held.set()
+            assert going.wait(30)
+            take(view, *records, **more)
+
+        monkeypatch.setattr(View, "take_commands", held_up)
+        clocks.ahead = 61 * MINUTE
+        follower.start()
+        assert held.wait(30)
+        assert (total(follower.positions), follower.view is follower._fed) == (1, False)
+        going.set()
+        until(lambda: total(follower.positions) == 2)

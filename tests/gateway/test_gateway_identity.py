@@ -108,6 +108,7 @@ def test_another_spelling_is_the_same_session(option, one, other):
         ("cookie:s", cookies("s=ä"), "can't have"),
         ("cookie:s", cookies("s=" + "x" * (MAX_RAW + 1)), f"allowed are up to {MAX_RAW}"),
         ("header:h", Request([(b"h", b"a"), (b"h", b"b")]), "more than once"),
+        ("header:h", Request([(b"h", b"a,b")]), "may be several"),
         ("header:h", Request([(b"h", b" ")]), "is empty"),
         ("header:h", Request([(b"h", b"a\x00")]), "visible ASCII"),
         ("path:/a/{id}", Request(path="/a/b/../c"), "'..'"),

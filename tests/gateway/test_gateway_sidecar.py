@@ -1,17 +1,20 @@
 """The sidecar's answers to proxies, in process."""
 
 import pytest
+from msgspec.structs import replace
 
 from monitor.core.controls import Target
 from monitor.core.errors import InvariantError
 from monitor.gateway import MemoryView, Now, Outcome, Settings, Verdict, View, WithoutSession
 from monitor.gateway.answers import Wording
+from monitor.gateway.figures import Figures
 from monitor.gateway.metrics import GatewayMetrics
 from monitor.gateway.refusals import TokenFault, TokenRefused
+from monitor.gateway.routes import parse_routes
 from monitor.publish import hashed_session_id
 from tests.gateway.asking import SESSION, WITH_COOKIE, ask, fresh, sidecar
 from tests.gateway.signing import NOW as SIGNED_AT
-from tests.gateway.signing import said, signed, verifier
+from tests.gateway.signing import RULES, said, signed, verifier
 from tests.gateway.worlds import T
 
 ASKED = [
@@ -204,6 +207,78 @@ class TestTokens:
         assert (await ask(self.app(), headers={"Authorization": f"Bearer {signed(said(sid=sid))}"})).headers["x-session-id"] == shown
 
 
+class TestRoutes:
+    """What the operator says of paths."""
+
+    OPEN = "/open/* classification=public posture=best-effort without-session=admit"
+    STRICT = "/admin/* classification=restricted workload=console route=/admin"
+
+    def app(self, view=None, *, routes=(OPEN, STRICT, "/*"), **more):
+        return sidecar(view, routes=parse_routes(routes), **more)
+
+    async def test_a_stale_view_serves_what_is_not_sensitive_and_marks_it(self) -> None:
+        app = self.app(now=Now(T + 60_001, 60_001))
+        answered = await ask(app, "/check/open/x", WITH_COOKIE)
+        assert (answered.status, answered.headers["session-monitor-view"]) == (200, "stale")
+        assert (await ask(app, "/check/open/x")).status == 200
+        for path in ("/check/admin/x", "/check/elsewhere", "/check/open/../admin/x"):
+            assert (await ask(app, path, WITH_COOKIE)).status in (503, 400)
+
+    async def test_locks_meet_what_is_behind_a_path(self) -> None:
+        for target in (Target(classification="restricted"), Target(workload="console")):
+            view = fresh()
+            view.lock(target, T)
+            app = self.app(view)
+            asked = ("/check/admin/x", "/check//admin/x", "/check/%61dmin", "/check/open/..%2fadmin/x", "/check/open/x", "/check/x")
+            assert [(await ask(app, path, WITH_COOKIE)).status for path in asked] == [403, 400, 403, 400, 200, 200]
+
+    async def test_a_path_that_leads_to_different_routes_is_a_fault_of_the_request(self) -> None:
+        for path in ("/check/open/../admin", "/check/open/..;/admin"):
+            answered = await ask(self.app(), path, WITH_COOKIE)
+            assert (answered.status, answered.problem["reason"]) == (400, "request_unusable")
+            assert "read in several ways" in answered.problem["detail"]
+            assert (await ask(sidecar(), path, WITH_COOKIE)).status == 200
+
+    async def test_only_where_it_is_said_no_session_is_needed(self) -> None:
+        asked = ("/check/open/login", "/check/open/../x", "/check/x")
+        assert [(await ask(self.app(), path)).status for path in asked] == [200, 400, 401]
+
+    @pytest.mark.parametrize(("claim", "path", "status"), [
+        ("best_effort", "/check/x", 200), ("best_effort", "/check/open/x", 200), ("strict", "/check/open/x", 503),
+        ("whatever", "/check/open/x", 503), (None, "/check/open/x", 200), (None, "/check/x", 503),
+    ])  # fmt: skip
+    async def test_of_route_and_claim_the_stricter_posture_counts(self, claim, path, status) -> None:
+        view = MemoryView()
+        view.watermark(SIGNED_AT, 0)
+        app = self.app(view, sources="claim:sid", now=Now(SIGNED_AT, 60_001), verifier=verifier(rules=replace(RULES, posture="edge.posture")))
+        token = signed(said(edge={"posture": claim}))
+        assert (await ask(app, path, {"Authorization": f"Bearer {token}"})).status == status
+
+
+class Told(list):
+    """A witness that keeps what was seen of the admitted."""
+
+    def admitted(self, facts, seen, now) -> None:
+        self.append((facts, seen))
+
+
+class TestSeen:
+    """What the monitor is told of a request besides its facts."""
+
+    @pytest.mark.parametrize(("path", "method", "kind"), [
+        ("/check/x", "GET", None), ("/check/x", "HEAD", None), ("/check/x", "OPTIONS", "keepalive"), ("/check/poll/1", "GET", "keepalive"),
+        ("/check/agents", "POST", "agent"), ("/check/agents", "OPTIONS", "keepalive"),
+    ])  # fmt: skip
+    async def test_the_kind_of_an_activity(self, path, method, kind) -> None:
+        told = Told()
+        app = sidecar(witnesses=[told], routes=parse_routes(["/poll/* activity=keepalive", "/agents activity=agent"]))
+        assert (await ask(app, path, WITH_COOKIE, method=method)).status == 200
+        assert [seen.kind for _, seen in told] == [kind]
+        told.clear()
+        assert (await ask(app, "/check", WITH_COOKIE | {"X-Original-URI": path.removeprefix("/check"), "X-Original-Method": method})).status == 200
+        assert [seen.kind for _, seen in told] == [kind]
+
+
 class TestHealth:
     """What an orchestrator and a scraper ask."""
 
@@ -237,6 +312,17 @@ class TestHealth:
             "session_monitor_gateway_view_locks 1.0",
             "session_monitor_gateway_view_loaded 1.0",
         } <= set(lines)
+
+    async def test_what_has_become_of_the_activity(self) -> None:
+        metrics = GatewayMetrics()
+        app = sidecar(metrics=metrics)
+        lines = (await ask(app, "/metrics")).body.decode()
+        assert 'session_monitor_gateway_activity_events_total{fate="published"} 0.0' in lines
+        metrics.watch_activity(lambda: Figures(published=3, coalesced=5, lost=1, buffered=2))
+        lines = (await ask(app, "/metrics")).body.decode().splitlines()
+        name = "session_monitor_gateway_activity"
+        assert {f'{name}_events_total{{fate="{fate}"}} {count}.0' for fate, count in (("published", 3), ("coalesced", 5), ("lost", 1))} <= set(lines)
+        assert f"{name}_buffered 2.0" in lines
 
     async def test_a_partition_of_which_nothing_was_heard_is_infinitely_old(self) -> None:
         lines = (await ask(sidecar(MemoryView()), "/metrics")).body.decode().splitlines()

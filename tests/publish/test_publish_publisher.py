@@ -95,6 +95,16 @@ def test_announcing_reaches_every_partition_and_ends_with_a_final(log):
     assert all(event.time <= mine[-1].time for event in mine)
 
 
+def test_who_has_events_of_its_own_promises_no_more_than_it_says(log):
+    with Publisher(**log.settings(source="gw")) as publisher:
+        publisher.alive(until=1_795_500_000_000)
+        publisher.alive(until=1 << 42)
+    times = {event.time for event in log.events()}
+    assert "2026-11-24T06:00:00.000Z" in times
+    assert len(times) == 2
+    assert all(time < "2100" for time in times)
+
+
 def test_cloudevents_headers_read_back(log):
     with Publisher(**log.settings(source="gw", cloudevents=True)) as publisher:
         publisher.opened("s", subject="alice", id="e-1")

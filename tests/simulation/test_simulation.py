@@ -28,6 +28,7 @@ def _made_for_simulation(monkeypatch):
     monkeypatch.setattr(touches, "LEAST", 3)  # generations end all the time
     monkeypatch.setattr(touches, "FULL", 1)
     monkeypatch.setattr(owner, "SWEEP", 2)
+    monkeypatch.setattr(owner, "TURN", 0)  # each partition's share is a turn: others act between two of them
 
 
 def fails(plan: Plan) -> list[str]:

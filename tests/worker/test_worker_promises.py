@@ -272,6 +272,29 @@ async def test_a_long_sweep_lets_others_go_on_whatever_is_on_its_way(monkeypatch
     assert not any(session.state is State.LIVE for session in it.owned[0].partition.sessions.values())
 
 
+async def test_a_sweep_that_takes_long_lets_others_go_on_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner, "SHARE", 1)
+    world = World()
+    it = await owning(world)
+    for number in range(10):
+        await it.records(0, [world.event(session=f"s{number}")], number + 1)
+    partition = it.owned[0].partition
+    partition.controls.add(Control(9, NOW + 1, ControlType.REVOKE, "c", Target(all=True)))
+    partition.tick(Tick("me", 9), 10)
+    quick, swept = partition.sweep, []
+
+    def slow(most: int) -> bool:
+        world.clock.advance(owner.TURN // 2)
+        swept.append(most)
+        return quick(most)
+
+    monkeypatch.setattr(partition, "sweep", slow)
+    others = asyncio.create_task(turns(1))
+    others.add_done_callback(lambda _: swept.append(0))
+    await it._sweep()
+    assert 0 in swept[:8], "two sessions take all the time of a turn, and others need three turns; by number alone it would be one"
+
+
 async def test_who_comes_to_the_present_says_so_at_once_and_then_every_second() -> None:
     world = World()
     world.event()

@@ -1,0 +1,252 @@
+"""A sidecar over HTTP, by itself and behind Envoy: requests, how long they take, and from due to the first 401.
+
+Everything real: worker, broker, `session-monitor gateway` as shipped, Envoy with the configuration that users copy. The asker, the
+server that it is compared with and the service behind Envoy are programs of their own.
+"""
+
+import asyncio
+import shutil
+import sysconfig
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+from ruamel.yaml import YAML
+
+from monitor.bench.asker import Asked, Connection, Spec, cookie, ended, request
+from monitor.bench.figures import Spread, spread
+from monitor.bench.observer import Observer
+from monitor.bench.processes import Program
+from monitor.bench.stage import Stage
+from monitor.broker.connection import Connection as Broker
+from monitor.broker.port import LOOPBACK, free_port
+from monitor.core.errors import AbsenceError
+from monitor.core.instants import SECOND
+from monitor.publish import Publisher, hashed_session_id
+from monitor.wire.times import format_time
+
+SESSIONS: Final = 10_000
+ABSOLUTE: Final = 10
+"""Seconds after which a brief session is over."""
+POLICY: Final = f"""version: 1
+defaults: {{idle: 30m, absolute: 12h}}
+rules:
+  - name: brief
+    when: {{workload: [brief]}}
+    absolute: {ABSOLUTE}s
+"""
+ROUNDS: Final = 3
+PROBE: Final = 0.01
+"""Seconds between two requests of a session that is about to end: how exactly its first 401 is known."""
+EARLY: Final = 0.2
+"""Seconds before its deadline at which a session is first asked about."""
+AUTHORIZATION: Final = "envoy.filters.http.ext_authz"
+CONFIGURATION: Final = Path(__file__).parents[2] / "compose" / "gateways" / "envoy" / "envoy.yaml"
+_SHIPPED: Final = {"edge": 8080, "app": 8000, "session_monitor": 8180}
+HOW: Final = (
+    "One process asks over connections that it keeps, each again as soon as it has its answer; a tenth of the sessions has ended."
+    " The sidecar, as shipped, and the same server with an application that always says 200 are asked in turn; requests per"
+    " CPU-second of the server, medians of the rounds. Envoy, as shipped, and the same without the authorization filter are asked"
+    " in turn at a fixed rate, each answer counted from the instant at which it should have been asked for. Due to 401: from the"
+    f" absolute deadline of a session, which is asked for through Envoy every {PROBE * 1000:.0f} ms, until its first 401 is there, under"
+    " that rate and the stream of events; all clocks are this machine's."
+)
+
+
+class Served(msgspec.Struct, frozen=True):
+    """A server, asked as fast as it answers: medians of the rounds."""
+
+    per_cpu_second: float
+    per_second: float
+    p50: float
+    p99: float
+
+
+class Edge(msgspec.Struct, frozen=True):
+    """What was measured; times in milliseconds."""
+
+    sidecar: Served
+    constant: Served
+    refused_share: float
+    envoy_with: Spread | None = None
+    envoy_without: Spread | None = None
+    due_to_refused: Spread | None = None
+    asked_per_second: float = 0.0
+    """At Envoy, with the filter."""
+
+
+def envoy_program(given: str | None) -> str | None:
+    """The program: the one given, or one that is installed."""
+    return given or shutil.which("envoy", path=sysconfig.get_path("scripts")) or shutil.which("envoy")
+
+
+def measure(
+    connection: Broker, directory: Path, *, seconds: float, connections: int, envoy: str | None, configuration: Path, rate: float,
+    events: float, expiries: float,
+) -> Edge:  # fmt: skip
+    """`rate` requests a second at Envoy, `events` a second at the worker, `expiries` sessions a second that end. Without Envoy None."""
+    with Stage(connection, directory, POLICY, "edge") as stage, Observer(connection, stage.topics) as observer:
+        worker = stage.worker()
+        stage.ready(observer, worker)
+        with Publisher(stage.connection, topic_prefix=stage.topics.prefix) as publisher:
+            for number in range(SESSIONS):
+                name = hashed_session_id(cookie(number))
+                (publisher.closed if ended(number) else publisher.opened)(name, subject=f"user-{number}", workload="chat")
+        ports = {"sidecar": free_port(), "constant": free_port()}
+        gateway = stage.gateway(ports["sidecar"], "--session-id", "cookie:session")
+        constant = stage.run("constant", ["-m", "monitor.bench.constant", str(ports["constant"])])
+        _until(lambda: _status(ports["sidecar"], "/check", max(filter(ended, range(SESSIONS)))) == 401, gateway)
+        _until(lambda: _status(ports["constant"], "/check", 0) == 200, constant)
+        served: dict[str, list[tuple[Asked, float]]] = {"sidecar": [], "constant": []}
+        for number in range(ROUNDS):
+            for name, program in (("constant", constant), ("sidecar", gateway)):
+                before = program.usage().cpu_seconds
+                asked = _ask(stage, f"{name}-{number}", ports[name], "/check", seconds, connections)
+                served[name].append((asked, program.usage().cpu_seconds - before))
+        statuses = served["sidecar"][-1][0].statuses
+        found = Edge(
+            _served(served["sidecar"], seconds), _served(served["constant"], seconds), statuses.get(401, 0) / sum(statuses.values())
+        )
+        if envoy is None:
+            return found
+        edges = _Envoys(stage, envoy, configuration, ports)
+        taken: dict[bool, list[Asked]] = {True: [], False: []}
+        for number in range(ROUNDS):
+            for asks in (False, True):
+                name = f"envoy-{'with' if asks else 'without'}-{number}"
+                taken[asks].append(_ask(stage, name, edges.ports[asks], "/", seconds, connections, rate))
+        load = stage.load(sessions=SESSIONS, rate=events)
+        crowd = _start(stage, "crowd", edges.ports[True], "/", 2 * seconds + ABSOLUTE, connections, rate)
+        due = asyncio.run(_until_refused(stage, edges.ports[True], expiries, seconds))
+        crowd.wait(60 + 4 * seconds)
+        stage.reached(load)
+        return msgspec.structs.replace(
+            found, envoy_with=_middle(taken[True]), envoy_without=_middle(taken[False]), due_to_refused=spread(due),
+            asked_per_second=taken[True][-1].per_second,
+        )  # fmt: skip
+
+
+class _Envoys:
+    """Two of them before one service: by whether it asks the sidecar."""
+
+    def __init__(self, stage: Stage, program: str, configuration: Path, ports: dict[str, int]) -> None:
+        try:
+            shipped = configuration.read_text("utf-8")
+        except OSError as error:
+            raise AbsenceError(f"{configuration} can't be read: {error.strerror}; give --envoy-config, the file of compose/gateways/envoy") from error
+        self.ports = {True: free_port(), False: free_port()}
+        for asks, port in self.ports.items():
+            here = {"edge": port, "app": ports["constant"], "session_monitor": ports["sidecar"]}
+            text = shipped
+            for name, number in _SHIPPED.items():
+                text = text.replace(f"port_value: {number}}}", f"port_value: {here[name]}}}")
+            path = stage.write(f"envoy-{port}.yaml", text)
+            if not asks:
+                _leave_out(path, AUTHORIZATION)
+            options = ["-c", str(path), "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warn"]
+            _until(partial(_passes, port), stage.run(f"envoy-{port}", options, program))
+
+
+def _leave_out(path: Path, filter_name: str) -> None:
+    yaml = YAML(typ="safe")
+    with path.open(encoding="utf-8") as file:
+        said: Any = yaml.load(file)
+    for listener in said["static_resources"]["listeners"]:
+        for chain in listener["filter_chains"]:
+            for one in chain["filters"]:
+                config = one["typed_config"]
+                config["http_filters"] = [part for part in config["http_filters"] if part["name"] != filter_name]
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(said, file)
+
+
+async def _until_refused(stage: Stage, port: int, expiries: float, seconds: float) -> list[float]:
+    """Sessions begin one after the other; each is asked for around its deadline. Milliseconds from that to its 401."""
+    found: list[float] = []
+    count = int(expiries * seconds)
+    begin = time.time() + 1
+    with Publisher(stage.connection, topic_prefix=stage.topics.prefix, granularity=0) as publisher:
+
+        async def follow(number: int) -> None:
+            session, start = f"brief-{number:06d}", begin + number / expiries
+            await asyncio.sleep(max(0.0, start - time.time()))
+            at = int(start * SECOND)
+            publisher.opened(hashed_session_id(session), subject=session, workload="brief", time=format_time(at))
+            due = at / SECOND + ABSOLUTE
+            raw = request(f"{LOOPBACK}:{port}", "/", session)
+            await asyncio.sleep(max(0.0, due - EARLY - time.time()))
+            connection = await Connection.connect(LOOPBACK, port)
+            try:
+                while (status := await connection.ask(raw)) == 200:
+                    if time.time() > due + 30:
+                        raise AbsenceError(f"session {session} still passes 30 s after its deadline")
+                    await asyncio.sleep(PROBE)
+            finally:
+                connection.close()
+            if status != 401:
+                raise AbsenceError(f"session {session} was answered with {status}, which is neither 200 nor 401")
+            found.append((time.time() - due) * 1000)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                group.create_task(follow(number))
+    return found
+
+
+def _start(stage: Stage, name: str, port: int, path: str, seconds: float, connections: int, rate: float) -> Program:
+    spec = Spec(host=LOOPBACK, port=port, path=path, sessions=SESSIONS, seconds=seconds, connections=connections, rate=rate)
+    return stage.run(name, ["-m", "monitor.bench.asker", msgspec.json.encode(spec).decode()])
+
+
+def _ask(stage: Stage, name: str, port: int, path: str, seconds: float, connections: int, rate: float = 0.0) -> Asked:
+    program = _start(stage, name, port, path, seconds, connections, rate)
+    program.wait(60 + 2 * seconds)
+    return msgspec.json.decode(program.report(), type=Asked)
+
+
+def _served(rounds: list[tuple[Asked, float]], seconds: float) -> Served:
+    warmed = (seconds + Spec.__struct_defaults__[-1]) / seconds  # its CPU time is counted from before the warming on
+    return Served(
+        median(asked.requests * warmed / cpu for asked, cpu in rounds), median(asked.per_second for asked, _ in rounds),
+        median(asked.milliseconds.p50 for asked, _ in rounds), median(asked.milliseconds.p99 for asked, _ in rounds),
+    )  # fmt: skip
+
+
+def _middle(rounds: list[Asked]) -> Spread:
+    times = [asked.milliseconds for asked in rounds]
+    return Spread(
+        sum(one.count for one in times), median(one.p50 for one in times), median(one.p99 for one in times), max(one.worst for one in times)
+    )
+
+
+def _until(holds: Callable[[], bool], program: Program, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        program.require()
+        if time.monotonic() > deadline:
+            raise AbsenceError(f"a server was not ready within {seconds:.0f} s:\n{program.said()}")
+        time.sleep(0.05)
+
+
+def _passes(port: int) -> bool:
+    return _status(port, "/", 1) == 200
+
+
+def _status(port: int, path: str, number: int) -> int:
+    """Of one request; 0 where nobody answers."""
+
+    async def ask() -> int:
+        connection = await Connection.connect(LOOPBACK, port)
+        try:
+            return await connection.ask(request(f"{LOOPBACK}:{port}", path, cookie(number)))
+        finally:
+            connection.close()
+
+    with suppress(OSError, AbsenceError):
+        return asyncio.run(ask())
+    return 0

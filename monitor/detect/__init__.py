@@ -1,0 +1,1 @@
+"""What stands out in what the monitor and the gateways have written."""
