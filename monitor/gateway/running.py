@@ -60,21 +60,15 @@ class Running:
     def __init__(
         self, enforcer: Enforcer, loop: asyncio.AbstractEventLoop, *, drain: Millis = DRAIN, sweep: Millis = SWEEP
     ) -> None:  # fmt: skip
-        """Watch from now on. `drain`: how long a request may go on when its session has ended; 0: not at all."""
+        """Watch from now on, as long as the loop runs. `drain`: how long a request may go on when its session has ended; 0: not at all."""
         self._enforcer, self.loop, self._drain, self._sweep_every = enforcer, loop, drain, sweep
         self._runs: dict[str, set[Run]] = {}
         self._changing = threading.Lock()
-        self._closed = False
         loop.call_soon_threadsafe(self._sweep)
 
     def __len__(self) -> int:
         """How many requests run."""
         return sum(map(len, list(self._runs.values())))
-
-    @property
-    def closed(self) -> bool:
-        """Whether nobody is watched any more: `close`, or the event loop is gone."""
-        return self._closed or self.loop.is_closed()
 
     def begin(self, run: Run) -> None:
         """It runs. To be called before it is decided about. Half a microsecond."""
@@ -99,10 +93,6 @@ class Running:
         ended = dict.fromkeys(change.session_id for change in changes if change.kind is ChangeKind.ENDED)
         if met := [name for name in ended if name in self._runs]:
             self._call(self._look, met)
-
-    def close(self) -> None:
-        """Watch no more; what runs goes on. Idempotent."""
-        self._closed = True
 
     # -- on the event loop --------------------------------------------------------------------------------
 
@@ -155,6 +145,5 @@ class Running:
             self._enforcer.cut(run.facts, verdict, cut)
 
     def _sweep(self) -> None:
-        if not self._closed:
-            self._look(list(self._runs), dated=True)
-            self.loop.call_later(self._sweep_every / SECOND, self._sweep)
+        self._look(list(self._runs), dated=True)
+        self.loop.call_later(self._sweep_every / SECOND, self._sweep)

@@ -66,7 +66,7 @@ class SessionMiddleware:
         run, here = _Run(question.facts), self._here()
         response = _Response(
             run, here, start_response, lambda verdict: refusal_of(question, verdict, headers, asked.method, asked.return_to, gateway.wording),
-            listens=asked.method == "GET",
+            method=asked.method,
         )  # fmt: skip
         here.begin(run)
         try:
@@ -120,10 +120,10 @@ class _Run:
 class _Response:
     """What the server is given in the place of the application's response."""
 
-    def __init__(self, run: _Run, here: Running, start_response: StartResponse, refusal: Callable[[Verdict], Reply], *, listens: bool) -> None:
-        """`listens`: a feed of events is no use of the session."""
+    def __init__(self, run: _Run, here: Running, start_response: StartResponse, refusal: Callable[[Verdict], Reply], *, method: str) -> None:
         self.marks: tuple[tuple[str, str], ...] = ()
-        self._listens = listens
+        """Headers to be added."""
+        self._method = method
         self._run, self._here, self._start_response, self._refusal = run, here, start_response, refusal
         self._body: Iterable[bytes] = ()
         self._parts: Iterator[bytes] = iter(())
@@ -132,7 +132,7 @@ class _Response:
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
         """The application's `start_response`."""
         self._began = True
-        if self._listens and any(name.lower() == "content-type" and is_feed(value) for name, value in headers):
+        if self._method == "GET" and any(name.lower() == "content-type" and is_feed(value) for name, value in headers):
             self._run.rest()
         write = self._start_response(status, [*headers, *self.marks], *(() if exc_info is None else (exc_info,)))
         return lambda data: self._write(write, data)
@@ -159,7 +159,7 @@ class _Response:
         self._start_response(status, headers, *(((SessionCut, error, None),) if self._began else ()))
         self._over = True
         self.end()
-        return [reply.body]
+        return [b"" if self._method == "HEAD" else reply.body]
 
     def __iter__(self) -> "_Response":
         return self

@@ -53,9 +53,7 @@ class World:
 
 @pytest.fixture
 async def world():
-    world = World()
-    yield world
-    world.running.close()
+    return World()
 
 
 async def turns(count: int = 5) -> None:
@@ -111,7 +109,6 @@ async def test_an_absolute_limit_strikes_by_itself() -> None:
     while run.verdict is None:
         await asyncio.sleep(0.01)
     assert (run.verdict.reason, undated.verdict) == ("absolute_timeout", None)
-    world.running.close()
 
 
 async def test_a_stale_view_cuts_nobody(world) -> None:
@@ -139,7 +136,6 @@ async def test_within_the_drain_time_it_is_told_and_may_finish() -> None:
         await asyncio.sleep(0.01)
     assert finishes.verdict is None
     assert world.counts == [("s-1", "idle_timeout", 1)]
-    world.running.close()
 
 
 async def test_a_callback_that_fails_is_no_hindrance(world, caplog) -> None:
@@ -197,11 +193,12 @@ async def test_changes_that_meet_nobody_do_not_wake_the_loop(world, monkeypatch)
 
 
 def test_a_loop_that_is_gone_has_nobody_left() -> None:
-    async def run() -> tuple[Running, MemoryView]:
-        world = World()
-        world.begin(Run())
-        return world.running, world.view
+    run = Run()
 
-    running, view = asyncio.run(run())
-    assert running.closed
-    view.revoke("s-1", T)
+    async def begin() -> MemoryView:
+        world = World()
+        world.begin(run)
+        return world.view
+
+    asyncio.run(begin()).revoke("s-1", T)
+    assert run.verdict is None

@@ -246,7 +246,11 @@ class TestWithoutAServer:
         world.view.revoke(SESSION, T)
         body, (status, headers) = call("/stream")
         assert status == "401 Unauthorized"
-        assert headers["Content-Length"] == str(len(b"".join(body)))
+        whole = b"".join(body)
+        body.close()
+        assert headers["Content-Length"] == str(len(whole))
+        body, (status, of_head) = call("/stream", REQUEST_METHOD="HEAD")
+        assert (status, of_head, b"".join(body)) == ("401 Unauthorized", headers, b"")
         body.close()
 
     def test_a_stream_that_is_cut_is_closed(self, call, world) -> None:
