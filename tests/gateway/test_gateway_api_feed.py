@@ -187,7 +187,7 @@ class TestTime:
         monkeypatch.setattr(feeds, "HEARTBEAT", 5)
         view = fresh(policy="version: 1\ndefaults: {idle: 10m, absolute: 1h}\n")
         called = api(view)
-        async with following(called.app, headers=client(auth_time=NOW // SECOND - 1800)) as feed:
+        async with following(called.app, headers=client(auth_time=NOW // SECOND - 1800, exp=NOW // SECOND + 7200)) as feed:
             called.clock.pass_by(HOUR // 2 - 1)
             await turns()
             assert feed.events == []
