@@ -8,7 +8,8 @@ import secrets
 import signal
 import socket
 import sys
-from typing import Annotated, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,6 +20,8 @@ from monitor.cli.output import hint
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError, MissingExtraError
 from monitor.core.instants import HOUR, MINUTE, SECOND, Millis
+from monitor.gateway.access import ApiToken
+from monitor.gateway.access import api_token as api_token_of
 from monitor.gateway.answers import RETURN_TO, Wording
 from monitor.gateway.claims import LARGEST_LEEWAY, NO_SESSION, ClaimRules, parse_service_rule
 from monitor.gateway.decide import Settings
@@ -27,6 +30,12 @@ from monitor.gateway.facts import WithoutSession
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
 from monitor.gateway.routes import KEYS, Routes, parse_routes
 from monitor.wire.events import MAX_TEXT
+
+if TYPE_CHECKING:
+    from monitor.gateway.api import Api
+    from monitor.gateway.enforcer import Enforcer
+    from monitor.gateway.follower import Follower
+    from monitor.gateway.tokens import TokenVerifier
 
 PARTS: Final = ("uvicorn", "aiohttp", "joserfc")
 """What the extra brings."""
@@ -37,6 +46,7 @@ PORT: Final = 8180
 SWITCH: Final = 0.0005
 """Seconds after which a thread lets others go on."""
 TOKENS: Final = "Tokens"
+SUBSCRIBERS: Final = 10_000
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -57,6 +67,9 @@ class SidecarSettings(msgspec.Struct, frozen=True):
     receipts: bool
     activity_granularity: Millis | None
     """None: no activity is told."""
+    api_token: ApiToken | None
+    """Of the sidecar's own API; None: nobody publishes by it."""
+    subscribers: int
 
 
 def register(program: typer.Typer) -> None:
@@ -109,6 +122,11 @@ def gateway(
     activity_granularity: Annotated[
         str, typer.Option(help="Activities of a session within so long are told as one; keep it far below the shortest idle limit.")
     ] = "1s",
+    api_token: Annotated[
+        str | None, typer.Option(help="Of the sidecar's own API (/v1/...); better given by file: options are seen by others on the machine.")
+    ] = None,
+    api_token_file: Annotated[Path | None, typer.Option(help="Holds that token; nobody else may be able to read it.")] = None,
+    subscribers: Annotated[int, typer.Option(min=1, max=1_000_000, help="Clients that may follow their session by the API at once.")] = SUBSCRIBERS,
 ) -> None:
     """Tell a proxy which requests may pass, until SIGTERM or Ctrl-C. Exit code 0: ended because told to."""
     rules = _tokens(
@@ -121,6 +139,7 @@ def gateway(
         _wording(reauth_url, resource_metadata, redirect_browsers=redirect_browsers), rules, parse_routes(route or ()),
         _name(name), receipts,
         within("--activity-granularity", activity_granularity, GRANULARITIES) if activity else None,
+        _api_token(api_token, api_token_file), subscribers,
     )  # fmt: skip
     require_gateway()
     if not _loopback(host):
@@ -195,6 +214,17 @@ def _name(given: str) -> str:
     return name
 
 
+def _api_token(given: str | None, file: Path | None) -> ApiToken | None:
+    if given is not None and file is not None:
+        raise InputError("gateway: --api-token and --api-token-file are both given: give one")
+    if file is None:
+        return None if given is None else ApiToken(given, "--api-token")
+    token = api_token_of(None, file, "--api-token-file")
+    if token is None:
+        raise InputError(f"gateway: --api-token-file {file} is not there")
+    return token
+
+
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -233,9 +263,10 @@ async def _serve(settings: SidecarSettings) -> None:
     if dispatch is not None:
         witnesses.append(Activity(follower, dispatch))
     enforcer = Enforcer(follower, present, settings=settings.settings, metrics=metrics, witnesses=witnesses)
-    sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, routes=settings.routes)
-    server = Server(sidecar, settings.host, settings.port)
     async with contextlib.AsyncExitStack() as stack:
+        api = _api(settings, enforcer, follower, verifier, stack)
+        sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, routes=settings.routes, api=api)
+        server = Server(sidecar, settings.host, settings.port)
         if settings.receipts:
             # Last of all: what they say is in force as long as somebody may ask.
             stack.push_async_callback(asyncio.to_thread, receipts.stop)
@@ -247,6 +278,10 @@ async def _serve(settings: SidecarSettings) -> None:
         # A port that can't be had is said before anything else happens.
         await server.start()
         stack.push_async_callback(server.stop)
+        if api is not None:
+            # Before the server: feeds have no end of their own, and it would wait for them.
+            api.start()
+            stack.push_async_callback(api.stop)
         follower.start()
         if settings.receipts:
             receipts.start()
@@ -258,3 +293,23 @@ async def _serve(settings: SidecarSettings) -> None:
             stack.callback(starting.cancel)
         hint(f"{server.url}/check answers 503 until the view is loaded: see {server.url}/readyz")
         await told.wait()
+
+
+def _api(
+    settings: SidecarSettings, enforcer: "Enforcer", follower: "Follower", verifier: "TokenVerifier | None", stack: contextlib.AsyncExitStack
+) -> "Api | None":  # fmt: skip
+    """The sidecar's own API; none where nobody could use it."""
+    from monitor.gateway.access import Access
+    from monitor.gateway.api import Api, Hub, Intake
+    from monitor.gateway.api.delivery import Delivery
+
+    if settings.api_token is None and verifier is None:
+        return None
+    hub = Hub(enforcer.metrics, subscribers=settings.subscribers)
+    follower.subscribe(hub.told)
+    intake = None
+    if settings.api_token is not None:
+        delivery = Delivery(settings.installation.connection, settings.installation.topics.access_events.name)
+        stack.push_async_callback(delivery.stop)
+        intake = Intake(delivery, enforcer.metrics)
+    return Api(enforcer, Access(settings.api_token, verifier), hub, intake)

@@ -86,6 +86,10 @@ class MemoryView:
         reason = Reason.IDLE_TIMEOUT
         self._command(CommandType.REINSTATE, session_id, at, epoch, reason, cutoff, Reauth(allowed=True), None)
 
+    def warn(self, session_id: str, at: Millis, *, epoch: int = 0, reason: Reason = Reason.IDLE_TIMEOUT) -> None:
+        """Warn of a session's end at `at`."""
+        self._command(CommandType.WARN, session_id, at, epoch, reason, None, Reauth(allowed=True), None)
+
     def forget(self, session_id: str) -> None:
         """Write the session's tombstone."""
         self._append(session_id, Record(session_id.encode(), None, []), self._now.wall)

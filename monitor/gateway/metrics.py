@@ -24,6 +24,8 @@ from monitor.wire.problem import Refusal
 
 STALE: Final = "stale"
 """The reason of a request that was served by a stale view; one that was served by a fresh one has none."""
+EVENT_OUTCOMES: Final = ("published", "refused", "lost")
+"""`refused`: they, or others of their request, can't be understood; `lost`: not known to be on the log."""
 RECEIPTS: Final = ("gateway.applied", "gateway.refused", "gateway.stopped")
 ENFORCED_IN: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Bounds of the time to enforce, in seconds."""
@@ -56,6 +58,11 @@ class GatewayMetrics:
         self._locks = gauge("view_locks", "Locks that the view holds.")
         self._not_understood = gauge("view_commands_not_understood", "Commands that were not understood: their sessions are refused.")
         self._passed_over = gauge("view_records_passed_over", "Records that were no control, warning or watermark.")
+        self._subscribers = gauge("api_subscribers", "Clients that follow a session at this moment.")
+        events = Counter(
+            "gateway_api_events", "Events that came over HTTP, by what became of them.", ("outcome",), namespace=NAMESPACE, registry=registry
+        )
+        self._events = {outcome: events.labels(outcome) for outcome in EVENT_OUTCOMES}
         self._enforced_in = Timings(
             f"{NAMESPACE}_gateway_time_to_enforce_seconds",
             "From a command's append time, by the broker's clock, until it was in force here; what was loaded at the start is not counted.",
@@ -75,6 +82,15 @@ class GatewayMetrics:
             self._admitted[verdict.stale].inc()
         else:
             self._refused.get(verdict.reason, self._refused[OTHER]).inc()
+
+    def subscribers(self, count: int) -> None:
+        """So many clients follow a session now."""
+        self._subscribers.set(count)
+
+    def events(self, *, published: int = 0, refused: int = 0, lost: int = 0) -> None:
+        """Count the events of one request to publish."""
+        for outcome, count in zip(EVENT_OUTCOMES, (published, refused, lost), strict=True):
+            self._events[outcome].inc(count)
 
     def cut(self, verdict: Verdict, inflight: int) -> None:
         """Count what was cut while it ran."""

@@ -6,6 +6,7 @@
 `/healthz`              200: the process answers
 `/readyz`               200 once the view is loaded, 503 with the reason before
 `/metrics`              Prometheus text
+`/v1/...`               the sidecar's own API (`monitor.gateway.api`), where it has one
 
 Who can reach it can ask about any session, so only the proxy may. What a client sends is answered with a 4xx where it can't be
 used, never with a 5xx; a 503 says that the present is not known well enough.
@@ -34,7 +35,10 @@ Scope: TypeAlias = Mapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
 REFUSAL: Final = b"/refusal"
+API: Final = b"/v1/"
 SESSION_ID: Final = b"x-session-id"
 """Of an admitted request: its session, percent-encoded where it has other than visible ASCII, or `%`; empty where there is none.
 Always sent, so that what a client writes under this name does not get through."""
@@ -50,16 +54,18 @@ class Sidecar:
 
     def __init__(
         self, enforcer: Enforcer, sources: SessionIdSources, *, verifier: Verifies | None = None, wording: Wording = PLAIN,
-        routes: Routes = NO_ROUTES,
+        routes: Routes = NO_ROUTES, api: Application | None = None,
     ) -> None:  # fmt: skip
         """`sources` says where session ids stand, `routes` what is behind which path.
 
-        With a `verifier` each bearer token is verified; without, none is looked at.
+        With a `verifier` each bearer token is verified; without, none is looked at. `api` answers what stands below `/v1/`; without it
+        that is not here.
         """
         self._enforcer, self._questions, self._wording = enforcer, Questions(enforcer, sources, verifier, routes), wording
+        self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; its body is not read."""
+        """Answer one request; only the API reads bodies."""
         if scope["type"] != "http":
             raise InvariantError(f"the sidecar speaks HTTP alone, not {scope['type']}: serve it without lifespan and WebSocket")
         path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
@@ -67,6 +73,8 @@ class Sidecar:
             await self._check(scope, path, send)
         elif path == REFUSAL:
             await self._refusal(scope, send)
+        elif self._api is not None and path.startswith(API):
+            await self._api(scope, receive, send)
         elif (page := self._PAGES.get(path)) is None:
             await _answer(send, 404, _TEXT, b"not here; here are /check, /refusal, /healthz, /readyz and /metrics\n")
         elif scope["method"] not in _READS:

@@ -37,6 +37,10 @@ COOKIE = ("--session-id", "cookie:session")
         ((*COOKIE, "--reauth-url", "//evil.example/"), ("must be https://HOST/PATH",)),
         ((*COOKIE, "--reauth-url", "https://login.example/a b"), ("percent-encoded",)),
         ((*COOKIE, "--reauth-url", "https://[::1/"), ("must be https://HOST/PATH",)),
+        ((*COOKIE, "--api-token", "short"), ("the API token of --api-token must be 16 to 1024",)),
+        ((*COOKIE, "--api-token", "x" * 20, "--api-token-file", "f"), ("--api-token and --api-token-file are both given",)),
+        ((*COOKIE, "--api-token-file", "/nowhere/token"), ("--api-token-file /nowhere/token is not there",)),
+        ((*COOKIE, "--subscribers", "0"), ("'--subscribers'",)),
         ((*COOKIE, "--resource-metadata", "/.well-known/x"), ("--resource-metadata '/.well-known/x' must be https://HOST/PATH",)),
         ((*COOKIE, "--roles-claim", "roles"), ("--roles-claim is given without --issuer",)),
         ((*COOKIE, "--posture-claim", "p"), ("--posture-claim is given without --issuer",)),
@@ -57,6 +61,16 @@ def test_options_that_can_not_be(cli, options, said):
     assert ended.code == 2, ended
     assert [one for one in said if one not in ended.err] == [], ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_token_file_that_others_can_read_is_refused_without_its_token(cli, tmp_path):
+    file = tmp_path / "token"
+    file.write_text("the-token-of-the-api-0123456789")
+    file.chmod(0o644)
+    ended = cli("gateway", *COOKIE, "--api-token-file", str(file))
+    assert (ended.code, "chmod 600" in ended.err, "the-token-of" in ended.err) == (2, True, False)
+    file.chmod(0o600)
+    assert verb._api_token(None, file).matches("the-token-of-the-api-0123456789")
 
 
 def test_a_port_that_is_taken_is_said_before_anything_else(cli):

@@ -1,5 +1,6 @@
 """`session-monitor gateway` as a process, beside a broker."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -56,6 +57,34 @@ class Process:
             response = connection.getresponse()
             return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
         finally:
+            connection.close()
+
+    def request(self, method: str, path: str, body: bytes, headers=()) -> tuple[int, dict]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        try:
+            connection.request(method, path, body, dict(headers))
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def follow(self, path: str, headers=()):
+        """Gives what reads the next line that is neither empty nor a comment; at the end of the feed it is empty."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection.request("GET", path, headers=dict(headers))
+        response = connection.getresponse()
+        assert response.status == 200, response.read()
+
+        def line() -> str:
+            while (read := response.readline()) and read.strip() in (b"", b":"):
+                pass
+            return read.decode().strip()
+
+        try:
+            yield line
+        finally:
+            response.close()
             connection.close()
 
     def end(self, number: signal.Signals) -> int:
@@ -158,6 +187,43 @@ def test_topics_that_are_not_there_are_waited_for_and_named(begin, embedded) -> 
     assert sidecar.end(signal.SIGTERM) == 0
 
 
+def test_a_session_is_followed_and_events_are_published_by_whoever_holds_the_token(begin, tmp_path) -> None:
+    secret, file = "the-token-of-the-api-0123456789", tmp_path / "token"
+    file.write_text(secret + "\n")
+    file.chmod(0o600)
+    sidecar, world = begin("--api-token-file", str(file))
+    holder = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+    with monitor(world) as writer:
+        until(lambda: sidecar.ask("/readyz")[0] == 200)
+        assert sidecar.ask("/v1/sessions/s-1")[0] == 401
+        assert sidecar.request("GET", "/v1/sessions/s-1", b"", holder)[1]["state"] == "unknown"
+        writer.watermarks()
+        until(lambda: sidecar.request("GET", "/v1/sessions/s-1", b"", holder) == (200, {"session_id": "s-1", "state": "live"}))
+        with sidecar.follow("/v1/sessions/s-1/events", holder) as line:
+            assert line() == "retry: 3000"
+            writer.warn("s-1")
+            assert line() == "event: session.expiring"
+            assert (line()[:13], json.loads(line()[6:])["session_id"]) == ("id: expiring-", "s-1")
+            writer.end("s-1")
+            assert line() == "event: session.expired"
+            assert (line()[:12], json.loads(line()[6:])["reason"]) == ("id: expired-", "idle_timeout")
+            event = b'{"type":"session.activity","session_id":"s-2"}'
+            assert sidecar.request("POST", "/v1/events", event, holder) == (202, {"published": 1})
+            assert sidecar.request("POST", "/v1/events", b'{"type":"monitor.tick","session_id":"s-2"}', holder)[0] == 422
+            records = read_all(world.bootstrap_servers, world.topics.access_events.name)
+            assert [record.value for record in records if record.key == b"s-2"] == [event]
+            assert sidecar.end(signal.SIGTERM) == 0
+            assert line() == ""
+    assert "Traceback" not in "".join(sidecar.said)
+    assert secret not in "".join(sidecar.said)
+
+
+def test_without_a_token_and_an_issuer_there_is_no_api(begin) -> None:
+    sidecar, _ = begin()
+    assert sidecar.ask("/v1/sessions/s-1")[0] == 404
+    assert sidecar.ask("/v1/openapi.json")[0] == 404
+
+
 @pytest.mark.oidc
 def test_tokens_of_an_issuer_name_the_session_and_bring_back_what_a_limit_ended(begin, oidc) -> None:
     sidecar, world = begin("--issuer", oidc.issuer, "--audience", "gateway", "--session-id", "claim:sid")
@@ -173,6 +239,10 @@ def test_tokens_of_an_issuer_name_the_session_and_bring_back_what_a_limit_ended(
         until(lambda: status(before) == 200)
         assert sidecar.ask("/check")[0] == 401
         assert status(before, aud="elsewhere") == 401
+        bearer = {"Authorization": f"Bearer {oidc.token(iss=oidc.issuer, aud='gateway', sub='alice', sid='s-81f2', auth_time=after, exp=second + 300)}"}
+        assert sidecar.request("GET", "/v1/sessions/s-81f2", b"", bearer) == (200, {"session_id": "s-81f2", "state": "live"})
+        assert sidecar.ask("/v1/sessions/s-other", bearer)[0] == 403
+        assert sidecar.request("POST", "/v1/events", b"{}", bearer)[0] == 403
         forged = unsigned({"alg": "none"}, {"iss": oidc.issuer, "aud": "gateway", "sub": "alice", "sid": "s-81f2", "exp": second + 300})
         code, headers, _ = sidecar.ask("/check", {"Authorization": f"Bearer {forged}"})
         assert (code, 'error="invalid_token"' in headers["www-authenticate"]) == (401, True)

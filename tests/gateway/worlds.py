@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
 from kafka import KafkaProducer
 
 from monitor.core.commands import Command, CommandType, Reauth
@@ -32,17 +33,24 @@ class Monitor:
     def end(self, *session_ids: str, epoch: int = 0, type_: CommandType = CommandType.EXPIRE) -> None:
         self.write(*((name, self.command(name, epoch, type_)) for name in session_ids))
 
+    def warn(self, session_id: str) -> None:
+        """Of its end within the minute."""
+        now = present().wall
+        command = msgspec.structs.replace(self._command(session_id, 0, CommandType.WARN), effective_at=now + 60_000, log_time=now, due=now)
+        self.write((session_id, encode_command(command, now)))
+
     def forget(self, *session_ids: str) -> None:
         self.write(*((name, Record(name.encode(), None, [])) for name in session_ids))
 
     def command(self, session_id: str, epoch: int, type_: CommandType) -> Record:
+        return encode_command(self._command(session_id, epoch, type_), T)
+
+    def _command(self, session_id: str, epoch: int, type_: CommandType) -> Command:
         reason = Reason.ADMIN_REVOKED if type_ is CommandType.REVOKE else Reason.IDLE_TIMEOUT
-        return encode_command(
-            Command(
-                type=type_, session_id=session_id, epoch=epoch, reason=reason, effective_at=T, cutoff=T, limit_ms=60_000, rule="r",
-                policy="p", subject=None, classification=None, reauth=Reauth(allowed=type_ is not CommandType.REVOKE),
-                forget_after=T, partition=0, offset=0, log_time=T, due=T,
-            ), T,
+        return Command(
+            type=type_, session_id=session_id, epoch=epoch, reason=reason, effective_at=T, cutoff=T, limit_ms=60_000, rule="r",
+            policy="p", subject=None, classification=None, reauth=Reauth(allowed=type_ is not CommandType.REVOKE),
+            forget_after=T, partition=0, offset=0, log_time=T, due=T,
         )  # fmt: skip
 
     def write(self, *records: tuple[str, Record]) -> None:
