@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import ipaddress
-import secrets
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -19,7 +17,7 @@ from monitor.cli.durations import within
 from monitor.cli.output import hint
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError, MissingExtraError
-from monitor.core.instants import HOUR, MINUTE, SECOND, Millis
+from monitor.core.instants import HOUR, SECOND, Millis
 from monitor.gateway.access import ApiToken
 from monitor.gateway.access import api_token as api_token_of
 from monitor.gateway.answers import RETURN_TO, Wording
@@ -29,6 +27,7 @@ from monitor.gateway.discovery import check_issuer
 from monitor.gateway.facts import WithoutSession
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
 from monitor.gateway.routes import KEYS, Routes, parse_routes
+from monitor.gateway.telling import GRANULARITIES, Telling, instance_name
 from monitor.wire.events import MAX_TEXT
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ PARTS: Final = ("uvicorn", "aiohttp", "joserfc")
 """What the extra brings."""
 VIEW_AGES: Final = (SECOND, HOUR)
 """The monitor says once a second how far it is."""
-GRANULARITIES: Final = (100, MINUTE)
 PORT: Final = 8180
 SWITCH: Final = 0.0005
 """Seconds after which a thread lets others go on."""
@@ -208,10 +206,9 @@ def _is_url(text: str, *, local: bool = False) -> bool:
 
 
 def _name(given: str) -> str:
-    name = given or f"gateway/{socket.gethostname()}/{secrets.token_hex(4)}"
-    if len(name) > MAX_TEXT or not name.isprintable():
+    if len(given) > MAX_TEXT or not given.isprintable():
         raise InputError(f"--name must have at most {MAX_TEXT} characters, all printable")
-    return name
+    return given or instance_name("gateway")
 
 
 def _api_token(given: str | None, file: Path | None) -> ApiToken | None:
@@ -234,14 +231,10 @@ def _loopback(host: str) -> bool:
 
 async def _serve(settings: SidecarSettings) -> None:
     # Here, because uvicorn and the cryptography of tokens take their time to import.
-    from monitor.gateway.activity import Activity
-    from monitor.gateway.dispatch import Dispatch, to_kafka
-    from monitor.gateway.enforcer import Enforcer, Witness
+    from monitor.gateway.enforcer import Enforcer
     from monitor.gateway.follower import Follower, present
     from monitor.gateway.issuer import IssuerKeys
     from monitor.gateway.metrics import GatewayMetrics
-    from monitor.gateway.receipt_log import ReceiptLog
-    from monitor.gateway.receipts import Receipts
     from monitor.gateway.server import Server
     from monitor.gateway.sidecar import Sidecar
     from monitor.gateway.tokens import TokenVerifier
@@ -253,28 +246,20 @@ async def _serve(settings: SidecarSettings) -> None:
     connection, topics, metrics = settings.installation.connection, settings.installation.topics, GatewayMetrics()
     follower = Follower(connection, topics)
     follower.when_in_force(metrics.in_force)
-    receipts = Receipts(follower, settings.name, lambda: ReceiptLog(connection, topics.enforcement_receipts.name), present, metrics)
+    telling = Telling(
+        connection, topics, settings.name, follower, present, metrics, receipts=settings.receipts, granularity=settings.activity_granularity
+    )
     tokens = settings.tokens
     keys = None if tokens is None else IssuerKeys(tokens.issuer)
     verifier = None if tokens is None or keys is None else TokenVerifier(tokens, keys)
-    granularity = settings.activity_granularity
-    dispatch = None if granularity is None else Dispatch(to_kafka(connection, topics, settings.name, granularity), lambda: present().wall)
-    witnesses: list[Witness] = [receipts] if settings.receipts else []
-    if dispatch is not None:
-        witnesses.append(Activity(follower, dispatch))
-    enforcer = Enforcer(follower, present, settings=settings.settings, metrics=metrics, witnesses=witnesses)
+    enforcer = Enforcer(follower, present, settings=settings.settings, metrics=metrics, witnesses=telling.witnesses)
     async with contextlib.AsyncExitStack() as stack:
         api = _api(settings, enforcer, follower, verifier, stack)
         sidecar = Sidecar(enforcer, settings.sources, verifier=verifier, wording=settings.wording, routes=settings.routes, api=api)
         server = Server(sidecar, settings.host, settings.port)
-        if settings.receipts:
-            # Last of all: what they say is in force as long as somebody may ask.
-            stack.push_async_callback(asyncio.to_thread, receipts.stop)
+        # Last of all: what it says is in force as long as somebody may ask, and what the last requests say is delivered too.
+        stack.push_async_callback(asyncio.to_thread, telling.stop)
         stack.push_async_callback(asyncio.to_thread, follower.stop)
-        if dispatch is not None:
-            enforcer.metrics.watch_activity(lambda: dispatch.figures)
-            # After the server: what its last requests say is delivered too.
-            stack.push_async_callback(asyncio.to_thread, dispatch.stop)
         # A port that can't be had is said before anything else happens.
         await server.start()
         stack.push_async_callback(server.stop)
@@ -283,10 +268,7 @@ async def _serve(settings: SidecarSettings) -> None:
             api.start()
             stack.push_async_callback(api.stop)
         follower.start()
-        if settings.receipts:
-            receipts.start()
-        if dispatch is not None:
-            dispatch.start()
+        telling.start()
         if keys is not None:
             stack.push_async_callback(keys.stop)
             starting = asyncio.create_task(keys.start(), name="issuer-keys-start")

@@ -30,7 +30,7 @@ from monitor.gateway.question import Headers, Question, Questions, shown_token
 from monitor.gateway.receipts import ForceFollowing
 from monitor.gateway.routes import parse_routes
 from monitor.gateway.shared_verifier import Checks, SharedVerifier, verifier_by
-from monitor.gateway.telling import Telling, Tells, TellsNobody, instance_name
+from monitor.gateway.telling import GRANULARITIES, Telling, Tells, TellsNobody, instance_name
 from monitor.wire.topics import Topics
 
 _THREAD: Final = "session-monitor-gateway"
@@ -76,6 +76,9 @@ class Gateway:
         self._sources = _sources(session_id, verified=self._tokens is not None or verifier is not None)
         self._source = _source(bootstrap_servers, connection, view)
         self._topics, self._checks, self._routes = Topics(topic_prefix), verifier, parse_routes(routes)
+        least, most = GRANULARITIES
+        if not least <= granularity <= most:
+            raise InputError(f"gateway: granularity is {granularity} ms; allowed are {least} to {most}")
         self._name, self._proves, self._granularity = name, receipts, granularity if activity else None
         self._settings, self._now = settings, now
         self._witnesses = tuple(witnesses)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from monitor.broker.connection import Connection
-from monitor.core.instants import Millis
+from monitor.core.instants import MINUTE, Millis
 from monitor.gateway.activity import Activity
 from monitor.gateway.dispatch import Dispatch, to_kafka
 from monitor.gateway.enforcer import Witness
@@ -17,6 +17,8 @@ from monitor.gateway.receipt_log import ReceiptLog
 from monitor.gateway.receipts import ForceFollowing, Receipts
 from monitor.wire.topics import Topics
 
+GRANULARITIES: Final = (100, MINUTE)
+"""Milliseconds within which uses of a session may be told as one: the least and the most."""
 IN_FLIGHT_EVERY: Final = 5
 """Granularities between two words for a request that still runs."""
 

@@ -34,6 +34,7 @@ NOWHERE = {"bootstrap_servers": "localhost:9"}
         (NOWHERE | {"issuer": ISSUER}, "no audience is given"),
         (NOWHERE | {"issuer": ISSUER, "audience": "x", "tokens": RULES}, "issuer and audience must not be"),
         (NOWHERE | {"issuer": "http://id.example.com", "audience": "x"}, "is not https"),
+        ({"session_id": "cookie:a", "granularity": 0, **NOWHERE}, "granularity is 0 ms; allowed are 100 to 60000"),
     ],
 )
 def test_what_can_not_be_used_is_named(settings, message) -> None:
