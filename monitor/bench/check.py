@@ -65,7 +65,7 @@ def measure(sessions: int, locks: int, decisions: int) -> Decided:
                 if check(view, facts, now).reason:
                     refused += 1
         rates.append(rounds * _REQUESTS / (time.process_time() - began))
-    wanted = rounds * sum(1 for facts in requests if facts.session_id in view.commanded.packed)
+    wanted = rounds * sum(1 for facts in requests if view.commanded.get(facts.session_id or "") is not None)
     if refused != wanted:
         raise InvariantError(f"{refused} requests were refused, {wanted} had to be: the figure would mean nothing")
     return Decided(median(rates), max(rates), min(rates), refused / (rounds * _REQUESTS), len(view.commanded))

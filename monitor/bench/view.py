@@ -29,7 +29,7 @@ from monitor.wire.topics import Topics
 from monitor.worker.appender import KafkaAppender
 
 HOW: Final = (
-    "one expiry a session on session-commands, as the worker writes it; then a process with a follower and nothing else:"
+    "one expiry a session on session-commands, as the worker writes it, the sessions named as the sidecar names those of cookies; then a process with a follower and nothing else:"
     " from its connection until it is ready, the CPU seconds of that, and the growth of its resident memory since an empty"
     " client, buffers included"
 )
@@ -46,8 +46,6 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     ended: int
     fill: bool
-    cookies: bool = False
-    """Whether the sessions are named as the sidecar names those of the cookies `cookie(number)`: 64 characters."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -101,7 +99,7 @@ async def fill(spec: Spec) -> Loaded:
     await appender.start()
     try:
         for number in range(spec.ended):
-            command = _command(hashed_session_id(cookie(number)) if spec.cookies else f"session-{number:035d}", number)
+            command = _command(hashed_session_id(cookie(number)), number)
             record = encode_command(command, _AT)
             appender.append(
                 topics.session_commands.name, partition_for(record.key or b"", spec.partitions), record.key, record.value, record.headers

@@ -85,7 +85,7 @@ class Activity:
     def _ended_before(self, session_id: str) -> Millis | None:
         """The cut-off of a session that a command has ended; None: it lives, as far as is known."""
         commanded = self._following.view.commanded
-        packed = commanded.packed.get(session_id)
+        packed = commanded.get(session_id)
         if packed is None or commanded.shared(packed).kind is Kind.REINSTATE:
             return None
         return packed_cutoff(packed)

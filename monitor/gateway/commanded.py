@@ -31,6 +31,8 @@ FOREVER: Final = (1 << _EPOCH_BITS) - 1
 _EPOCH_AT: Final = _INSTANT_BITS + _SHARED_BITS
 _APART_AT: Final = _EPOCH_AT + _EPOCH_BITS
 _REASONS: Final = frozenset(Reason)
+_HEX: Final = 64
+"""Characters of a hash (SHA-256) in hex."""
 
 
 class Kind(IntEnum):
@@ -62,15 +64,24 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def packed_cutoff(packed: int) -> Millis:
-    """The cut-off that a value of `Commanded.packed` says; -1: none."""
+    """The cut-off that a value of `Commanded.get` says; -1: none."""
     apart = packed >> _APART_AT
     return (packed & _INSTANT) - 1 - (apart >> 1 ^ -(apart & 1))
 
 
 def packed_effective_at(packed: int) -> Millis | None:
-    """The `effective_at` that a value of `Commanded.packed` says."""
+    """The `effective_at` that a value of `Commanded.get` says."""
     at = packed & _INSTANT
     return at - 1 if at else None
+
+
+def _half(session_id: str) -> str | bytes:
+    """The bytes of a hash in hex; the id itself where it is none, or not in the one spelling that gives it back."""
+    try:
+        half = bytes.fromhex(session_id)
+    except ValueError:
+        return session_id
+    return half if half.hex() == session_id else session_id
 
 
 class Commanded:
@@ -78,18 +89,21 @@ class Commanded:
 
     def __init__(self) -> None:
         """Nothing commanded yet."""
-        self.packed: Final[dict[str, int]] = {}
-        """For a look whether there is anything; `entry`, `shared` and the functions above read it."""
+        self._packed: Final[dict[str | bytes, int]] = {}
         # Should there ever be more kinds of commands than numbers, they are taken for the strictest of their kind.
         self._shared = [Shared(kind, Refusal.COMMAND_UNKNOWN.value, None, NO_REAUTH) for kind in Kind]
         self._numbers = {shared: number for number, shared in enumerate(self._shared)}
-        self._controls: dict[str, str] = {}
+        self._controls: dict[str | bytes, str] = {}
         self.outranked: Final[set[str]] = set()
         """Sessions whose last command is weaker than one before it: a zombie's, or that of another life of the id."""
 
     def __len__(self) -> int:
         """Sessions of which something is known, reinstated ones too."""
-        return len(self.packed)
+        return len(self._packed)
+
+    def get(self, session_id: str) -> int | None:
+        """What is known of a session, packed: `shared` and the functions above read it. None: nothing."""
+        return self._packed.get(session_id if len(session_id) != _HEX else _half(session_id))
 
     def number(self, shared: Shared) -> int:
         """The number of what many have in common; the same for equals."""
@@ -109,34 +123,36 @@ class Commanded:
         new = (
             (apart << 1 ^ apart >> 63) << _APART_AT | min(epoch, FOREVER) << _EPOCH_AT | number << _INSTANT_BITS | effective_at + 1
         )
-        old = self.packed.get(session_id)
+        key = session_id if len(session_id) != _HEX else _half(session_id)
+        old = self._packed.get(key)
         if self.outranked:
             self.outranked.discard(session_id)
         if old is not None and (new == old or self._rank(new) <= self._rank(old)):
             if new != old and self._rank(new) < self._rank(old):
                 self.outranked.add(session_id)
             return False
-        self.packed[session_id] = new
+        self._packed[key] = new
         if control_id:
             # One revocation ends many: they share the text of its id, as long as one of them is there.
-            self._controls[session_id] = sys.intern(control_id)
+            self._controls[key] = sys.intern(control_id)
         elif old is not None:
-            self._controls.pop(session_id, None)
+            self._controls.pop(key, None)
         return True
 
     def drop(self, session_id: str) -> bool:
         """Forget a session (its tombstone); whether there was anything to forget."""
-        self._controls.pop(session_id, None)
+        key = session_id if len(session_id) != _HEX else _half(session_id)
+        self._controls.pop(key, None)
         self.outranked.discard(session_id)
-        return self.packed.pop(session_id, None) is not None
+        return self._packed.pop(key, None) is not None
 
     def shared(self, packed: int) -> Shared:
-        """What a value of `packed` says that many say."""
+        """What such a value says that many say."""
         return self._shared[packed >> _INSTANT_BITS & _NUMBER]
 
     def entry(self, session_id: str) -> Entry | None:
         """What is known of a session."""
-        packed = self.packed.get(session_id)
+        packed = self.get(session_id)
         if packed is None:
             return None
         return Entry(packed >> _EPOCH_AT & FOREVER, self.shared(packed), packed_effective_at(packed), packed_cutoff(packed))
@@ -147,7 +163,7 @@ class Commanded:
         if entry is None or entry.effective_at is None or entry.shared.kind in (Kind.REINSTATE, Kind.UNKNOWN) or entry.shared.reason not in _REASONS:
             return None
         kind = CommandType.EXPIRE if entry.shared.kind is Kind.EXPIRE else CommandType.REVOKE
-        reason, control_id = Reason(entry.shared.reason), self._controls.get(session_id, "")
+        reason, control_id = Reason(entry.shared.reason), self._controls.get(session_id if len(session_id) != _HEX else _half(session_id), "")
         return command_id(session_id, entry.epoch, kind, reason, entry.effective_at, control_id)
 
     def _rank(self, packed: int) -> tuple[int, int, bool, int]:

@@ -60,7 +60,7 @@ def check(view: View, facts: Facts, now: Now, settings: Settings = DEFAULTS) -> 
             return verdict
     session_id = facts.session_id
     if session_id is not None:
-        packed = view.commanded.packed.get(session_id)
+        packed = view.commanded.get(session_id)
         if packed is not None:
             verdict = _by_commands(view, facts, now, packed)
             if verdict is not None:

@@ -98,7 +98,7 @@ class InFlight:
     def _lives(self, session_id: str) -> bool:
         """Of a session that has ended, a request that is being cut is no use: the monitor would take it for one that was let in."""
         commanded = self._following.view.commanded
-        packed = commanded.packed.get(session_id)
+        packed = commanded.get(session_id)
         return packed is None or commanded.shared(packed).kind is Kind.REINSTATE
 
     @property

@@ -101,7 +101,7 @@ class Receipts:
 
     def _refuse(self, session_id: str, verdict: Verdict, inflight: int, now: Now) -> None:
         view = self._following.view
-        packed = view.commanded.packed.get(session_id)
+        packed = view.commanded.get(session_id)
         if packed is None or not view.loaded:
             return
         if len(self._refusals) >= ROOM:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 DAY = 86_400_000
 T0 = int(datetime(2026, 11, 24, tzinfo=UTC).timestamp()) * 1000
 """A midnight: exceptions end at one."""
-SESSIONS = ("s-1", "s-2", "s-3")
+SESSIONS = ("s-1", "s-2", "5a" * 32)
+"""One is a hash in hex."""
 INSTANTS = st.builds(lambda base, step, nudge: base + step * 1000 + nudge, st.sampled_from((T0 - 20_000, T0)), st.integers(0, 20), st.sampled_from((0, 0, 1, -1, 999)))
 ABSOLUTE = (5000, 10_000, 15_000)
 

@@ -21,7 +21,6 @@ def test_among_a_million_ended_sessions_nobody_passes_before_all_are_known(kafka
     world, random = kafka_topics, Random(0)
     asyncio.run(fill(Spec(
         bootstrap_servers=world.bootstrap_servers, prefix=world.prefix, partitions=world.topics.partitions, ended=ENDED, fill=True,
-        cookies=True,
     )))  # fmt: skip
     process = Process(tmp_path, world)
 
