@@ -18,6 +18,7 @@ from monitor.bench.figures import Spread, spread
 from monitor.bench.processes import usage
 from monitor.core.errors import AbsenceError
 
+WARM: Final = 1.0
 TENTH: Final = 10
 """One of so many sessions has ended."""
 _END: Final = b"\r\n\r\n"
@@ -35,7 +36,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     rate: float = 0.0
     """Requests a second, all connections together; 0: each connection asks again as soon as it has its answer."""
-    warm: float = 1.0
+    warm: float = WARM
     """Seconds before it counts."""
 
 

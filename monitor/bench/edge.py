@@ -5,11 +5,13 @@ server that it is compared with and the service behind Envoy are programs of the
 """
 
 import asyncio
+import resource
+import secrets
 import shutil
 import sysconfig
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -18,7 +20,8 @@ from typing import Any, Final
 import msgspec
 from ruamel.yaml import YAML
 
-from monitor.bench.asker import Asked, Connection, Spec, cookie, ended, request
+from monitor.bench import feeds as feeds_
+from monitor.bench.asker import WARM, Asked, Connection, Spec, cookie, ended, request
 from monitor.bench.figures import Spread, spread
 from monitor.bench.observer import Observer
 from monitor.bench.processes import Program
@@ -51,8 +54,9 @@ _SHIPPED: Final = {"edge": 8080, "app": 8000, "session_monitor": 8180}
 HOW: Final = (
     "One process asks over connections that it keeps, each again as soon as it has its answer; a tenth of the sessions has ended."
     " The sidecar, as shipped, and the same server with an application that always says 200 are asked in turn; requests per"
-    " CPU-second of the server, medians of the rounds. Envoy, as shipped, and the same without the authorization filter are asked"
-    " in turn at a fixed rate, each answer counted from the instant at which it should have been asked for. Due to 401: from the"
+    " CPU-second of the server, medians of the rounds. Then the sidecar is asked at a fixed rate, without and with idle subscribers of"
+    " its feeds. Envoy, as shipped, and the same without the authorization filter are asked"
+    " in turn at that rate, each answer counted from the instant at which it should have been asked for. Due to 401: from the"
     f" absolute deadline of a session, which is asked for through Envoy every {PROBE * 1000:.0f} ms, until its first 401 is there, under"
     " that rate and the stream of events; all clocks are this machine's."
 )
@@ -73,6 +77,13 @@ class Edge(msgspec.Struct, frozen=True):
     sidecar: Served
     constant: Served
     refused_share: float
+    idle: Asked
+    """At the fixed rate, with nobody else there ..."""
+    subscribed: Asked
+    """... and with the feeds."""
+    idle_cpu: float
+    subscribed_cpu: float
+    """Microseconds of CPU time that the sidecar took for each request then."""
     envoy_with: Spread | None = None
     envoy_without: Spread | None = None
     due_to_refused: Spread | None = None
@@ -87,9 +98,13 @@ def envoy_program(given: str | None) -> str | None:
 
 def measure(
     connection: Broker, directory: Path, *, seconds: float, connections: int, envoy: str | None, configuration: Path, rate: float,
-    events: float, expiries: float,
+    events: float, expiries: float, feeds: int,
 ) -> Edge:  # fmt: skip
-    """`rate` requests a second at Envoy, `events` a second at the worker, `expiries` sessions a second that end. Without Envoy None."""
+    """`rate` requests a second at Envoy, `events` a second at the worker, `expiries` sessions a second that end. Without Envoy None.
+
+    `feeds` clients follow a session of theirs.
+    """  # fmt: skip
+    allow_descriptors(2 * feeds)
     with Stage(connection, directory, POLICY, "edge") as stage, Observer(connection, stage.topics) as observer:
         worker = stage.worker()
         stage.ready(observer, worker)
@@ -98,7 +113,10 @@ def measure(
                 name = hashed_session_id(cookie(number))
                 (publisher.closed if ended(number) else publisher.opened)(name, subject=f"user-{number}", workload="chat")
         ports = {"sidecar": free_port(), "constant": free_port()}
-        gateway = stage.gateway(ports["sidecar"], "--session-id", "cookie:session")
+        token = stage.write("token", secrets.token_urlsafe(32))
+        token.chmod(0o600)
+        options = ("--session-id", "cookie:session", "--api-token-file", str(token), "--subscribers", str(max(1, feeds)))
+        gateway = stage.gateway(ports["sidecar"], *options)
         constant = stage.run("constant", ["-m", "monitor.bench.constant", str(ports["constant"])])
         _until(lambda: _status(ports["sidecar"], "/check", max(filter(ended, range(SESSIONS)))) == 401, gateway)
         _until(lambda: _status(ports["constant"], "/check", 0) == 200, constant)
@@ -109,8 +127,15 @@ def measure(
                 asked = _ask(stage, f"{name}-{number}", ports[name], "/check", seconds, connections)
                 served[name].append((asked, program.usage().cpu_seconds - before))
         statuses = served["sidecar"][-1][0].statuses
+        steady: list[tuple[Asked, float]] = []
+        for name, count in (("idle", 0), ("subscribed", feeds)):
+            with _followed(stage, ports["sidecar"], token, count):
+                before = gateway.usage().cpu_seconds
+                asked = _ask(stage, name, ports["sidecar"], "/check", 2 * seconds, connections, rate)
+                steady.append((asked, (gateway.usage().cpu_seconds - before) / (rate * (2 * seconds + WARM)) * 1e6))
         found = Edge(
-            _served(served["sidecar"], seconds), _served(served["constant"], seconds), statuses.get(401, 0) / sum(statuses.values())
+            _served(served["sidecar"], seconds), _served(served["constant"], seconds), statuses.get(401, 0) / sum(statuses.values()),
+            steady[0][0], steady[1][0], round(steady[0][1]), round(steady[1][1]),
         )
         if envoy is None:
             return found
@@ -129,6 +154,32 @@ def measure(
             found, envoy_with=_middle(taken[True]), envoy_without=_middle(taken[False]), due_to_refused=spread(due),
             asked_per_second=taken[True][-1].per_second,
         )  # fmt: skip
+
+
+@contextmanager
+def _followed(stage: Stage, port: int, token: Path, count: int) -> Iterator[None]:
+    """With so many subscribers, all of them idle."""
+    if not count:
+        yield
+        return
+    spec = feeds_.Spec(host=LOOPBACK, port=port, token_file=str(token), count=count)
+    program = stage.run("feeds", ["-m", "monitor.bench.feeds", msgspec.json.encode(spec).decode()])
+    _until(lambda: program.reported, program, 120.0)
+    try:
+        yield
+        program.require()
+    finally:
+        program.stop()
+
+
+def allow_descriptors(wanted: int) -> None:
+    """Let this process and its children have so many connections and some. Raises AbsenceError where the system does not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + 500
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise AbsenceError(f"{wanted} connections need {needed} open files, and the system allows {hard}: give fewer --feeds, or raise `ulimit -Hn`")
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 class _Envoys:
@@ -210,7 +261,7 @@ def _ask(stage: Stage, name: str, port: int, path: str, seconds: float, connecti
 
 
 def _served(rounds: list[tuple[Asked, float]], seconds: float) -> Served:
-    warmed = (seconds + Spec.__struct_defaults__[-1]) / seconds  # its CPU time is counted from before the warming on
+    warmed = (seconds + WARM) / seconds  # its CPU time is counted from before the warming on
     return Served(
         median(asked.requests * warmed / cpu for asked, cpu in rounds), median(asked.per_second for asked, _ in rounds),
         median(asked.milliseconds.p50 for asked, _ in rounds), median(asked.milliseconds.p99 for asked, _ in rounds),

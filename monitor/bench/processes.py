@@ -88,6 +88,11 @@ class Program:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def reported(self) -> bool:
+        """Whether it has printed a line."""
+        return b"\n" in self._report.read_bytes()
+
     def report(self) -> bytes:
         """The last line it printed."""
         lines = self._report.read_bytes().splitlines()

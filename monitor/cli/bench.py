@@ -271,6 +271,7 @@ def edge(
     rate: Annotated[float, typer.Option(min=1, help="Requests a second at Envoy.")] = 400,
     events: Annotated[float, typer.Option(min=1, help="Events a second at the worker, while sessions end.")] = 2_000,
     expiries: Annotated[float, typer.Option(min=1, help="Sessions a second that end.")] = 20,
+    feeds: Annotated[int, typer.Option(min=0, help="Clients of the sidecar that follow a session.")] = 5_000,
     due_p99_within: Annotated[float | None, typer.Option(help="Exit 1 above so many ms from due to the first 401.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -281,13 +282,14 @@ def edge(
     with _place(bootstrap_servers) as (connection, directory, broker):
         found = timed.measure(
             connection, directory, seconds=seconds, connections=connections, envoy=program,
-            configuration=envoy_config or timed.CONFIGURATION, rate=rate, events=events, expiries=expiries,
+            configuration=envoy_config or timed.CONFIGURATION, rate=rate, events=events, expiries=expiries, feeds=feeds,
         )  # fmt: skip
     _end(
         "edge", broker, timed.HOW,
         {
             "seconds": seconds, "connections": connections, "rounds": timed.ROUNDS, "sessions": timed.SESSIONS,
             "refused_share": round(found.refused_share, 3), "asked_per_second_at_envoy": round(found.asked_per_second),
+            "feeds": feeds, "asked_per_second": round(found.subscribed.per_second),
             "events_per_second": events, "expiries_per_second": expiries, "expiries_measured": 0 if found.due_to_refused is None else found.due_to_refused.count,
         },
         {
@@ -295,6 +297,8 @@ def edge(
             "sidecar_p50_ms": found.sidecar.p50, "sidecar_p99_ms": found.sidecar.p99,
             "constant_per_cpu_second": round(found.constant.per_cpu_second), "constant_per_second": round(found.constant.per_second),
             "constant_p50_ms": found.constant.p50, "constant_p99_ms": found.constant.p99,
+            **_times("idle", found.idle.milliseconds), "idle_cpu_us": found.idle_cpu,
+            **_times("with_feeds", found.subscribed.milliseconds), "with_feeds_cpu_us": found.subscribed_cpu,
             **_times("envoy_with", found.envoy_with), **_times("envoy_without", found.envoy_without), **_times("due", found.due_to_refused),
         },
         [_most("due_p99_ms", due_p99_within)],

