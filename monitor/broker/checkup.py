@@ -22,6 +22,7 @@ from monitor.wire.topics import Topics
 MOST_SKEW: Final[Millis] = 1 * SECOND
 """The broker's clock gives log time, `auth_time` comes from the hosts: apart, every limit is off by that much."""
 _PATIENCE_SECONDS: Final = 1.5
+_STAMPS: Final = "message.timestamp.type"
 
 
 class Grade(StrEnum):
@@ -66,6 +67,10 @@ def _inside(connection: Connection, topics: Topics) -> Iterator[Check]:
         yield Check(Grade.FAILURE if one.fails else Grade.NOTE, f"topic {one.topic}", one.what, one.advice)
     if not findings:
         yield Check(Grade.OK, "topics", f"{len(topics.all())} are as they have to be")
+    if any(one.topic == topics.access_events.name and _STAMPS in one.what for one in findings):
+        what = f"not exact: without append times on {topics.access_events.name} the worker's receive time stands in"
+        advice = "a replay, or a new owner, may decide otherwise than was decided: use a broker with LogAppendTime"
+        yield Check(Grade.NOTE, "replays", what, advice)
     there = [topic.name for topic in topics.all() if topic.name in described]
     single = [name for name in there if len(described[name]["partitions"][0]["replica_nodes"]) == 1]
     if single:

@@ -39,6 +39,8 @@ DELIVERY: Final[Millis] = 15 * MINUTE
 """After that the publisher gives an event up."""
 MARGIN: Final[Millis] = 500
 """A decision that began so long ago has put down its evidence; `source.alive` stays behind by as much. Below the monitor's `lateness`."""
+LINGER: Final[Millis] = 100
+"""What comes within it goes to the log together: a request to the broker costs more than all else. Far below the monitor's `lateness`."""
 STOP_SECONDS: Final = 5.0
 
 _CONNECT_SECONDS: Final = 3.0
@@ -262,7 +264,7 @@ def to_kafka(connection: Connection, topics: Topics, source: str, granularity: M
     def connect(on_error: Callable[[DeliveryFailure], object]) -> Publisher:
         return Publisher(
             connection, source=source, topic_prefix=topics.prefix, granularity=granularity, buffer_limit=IN_DELIVERY, on_full="raise",
-            on_error=on_error, connect_timeout=_CONNECT_SECONDS, delivery_timeout=DELIVERY,
+            on_error=on_error, connect_timeout=_CONNECT_SECONDS, delivery_timeout=DELIVERY, linger=LINGER,
         )  # fmt: skip
 
     return connect

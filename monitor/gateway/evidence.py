@@ -13,8 +13,8 @@ from monitor.gateway.enforcer import NOTHING_SEEN, Seen
 from monitor.gateway.facts import Facts, in_seconds
 from monitor.publish.draft import Draft, draft
 
-REMEMBERED: Final = 5000
-"""Pieces that have been checked lately."""
+REMEMBERED: Final = 20_000
+"""Pieces that have been checked lately: some 10 MB."""
 _INSTANCE: Final = uuid4().hex
 _numbers: Final = itertools.count()
 # Random ids would cost a system call each, and other threads the wait for it.

@@ -46,8 +46,22 @@ def test_all_is_well(cli, embedded, topics):
     assert found["clock"]["result"] == "ok"
     assert found["topics"]["what"] == "8 are as they have to be"
     assert found["compiled extensions"]["result"] == "ok"
+    assert "replays" not in found
     with administrator(embedded.connection) as admin:
         assert not [name for name in admin.list_topics() if "doctor" in name], "its own topic is gone"
+
+
+@pytest.mark.embedded
+def test_without_append_times_replays_are_said_not_to_be_exact(embedded):
+    topics = Topics(f"d{uuid.uuid4().hex[:8]}-", 2)
+    stamped = topics.access_events
+    wanted = {"num_partitions": 2, "replication_factor": 1, "configs": stamped.configs | {"message.timestamp.type": "CreateTime"}}
+    with administrator(embedded.connection) as admin:
+        admin.create_topics({stamped.name: wanted}, wait_for_metadata=True)
+    apply_topics(embedded.connection, topics)
+    found = {one.about: one for one in check_brokers(embedded.connection, topics)}
+    assert found["replays"].grade is Grade.NOTE
+    assert found["replays"].what.startswith(f"not exact: without append times on {stamped.name}")
 
 
 @pytest.mark.embedded
