@@ -10,10 +10,15 @@ import pytest
 from joserfc.jwk import OctKey, RSAKey
 
 from monitor.core.events import Principal
+from monitor.gateway import MemoryView, Now
 from monitor.gateway.claims import ClaimRules, Claims
+from monitor.gateway.enforcer import Enforcer
+from monitor.gateway.identity import parse_sources
 from monitor.gateway.issuer import IssuerKeys
 from monitor.gateway.refusals import TokenFault, TokenRefused
+from monitor.gateway.sidecar import Sidecar
 from monitor.gateway.tokens import TokenVerifier
+from tests.gateway.asking import ask
 from tests.gateway.signing import rsa, signed, unsigned
 
 pytestmark = pytest.mark.oidc
@@ -118,6 +123,38 @@ async def test_its_public_key_is_no_secret_to_sign_with(oidc):
         for secret in (pem, json.dumps(public).encode(), public["n"].encode()):
             forged = signed(good(oidc), key=OctKey(secret, secret, {"kid": public["kid"]}), alg="HS256")
             assert await fault(tokens, forged) is TokenFault.ALGORITHM
+
+
+async def test_each_refusal_asks_for_what_would_help(oidc):
+    """A bad token asks for a token; an old one of a session that has ended, for a newer authentication; after a revocation nothing helps."""
+    second = now() // 1000
+    said = good(oidc)
+    bad = {
+        "unsigned": unsigned({"alg": "none"}, said), "for another": oidc.token(**said | {"aud": "another"}),
+        "expired": oidc.token(**said | {"exp": second - 3600}), "from the future": oidc.token(**said | {"auth_time": second + 3600}),
+    }  # fmt: skip
+    view = MemoryView()
+    view.watermark(now(), 0)
+    async with verifying(oidc) as (tokens, _):
+        app = Sidecar(Enforcer(view, lambda: Now(now(), 0)), parse_sources("claim:sid"), verifier=tokens)
+
+        async def challenge(token: str) -> tuple[int, str, str]:
+            answered = await ask(app, headers={"Authorization": f"Bearer {token}"})
+            said = answered.headers.get("www-authenticate", "")
+            assert token not in str(answered)
+            return answered.status, said.partition('error="')[2].partition('"')[0], "" if answered.status == 200 else answered.problem["reason"]
+
+        for name, token in bad.items():
+            assert await challenge(token) == (401, "invalid_token", "token_invalid"), name
+        old = oidc.token(**said)
+        assert (await challenge(old))[0] == 200
+        view.expire("s-81f2", now() - 1000)
+        newer = oidc.token(**said | {"auth_time": now() // 1000})
+        assert await challenge(old) == (401, "insufficient_user_authentication", "idle_timeout")
+        assert (await challenge(newer))[0] == 200
+        view.revoke("s-81f2", now())
+        for token in (old, newer):
+            assert await challenge(token) == (401, "invalid_token", "admin_revoked")
 
 
 async def test_an_issuer_that_goes_and_comes_back(oidc, caplog):
