@@ -56,8 +56,12 @@ def read_records(data: bytes, position: int, count: int, base: int, first: LogMi
             else:
                 delta, position = _varint(data, position)
             low = data[position]
-            if low < _MORE and not low & 1:
+            if low & 1:
+                size, position = _varint(data, position)
+            elif low < _MORE:
                 size, position = low >> 1, position + 1
+            elif (high := data[position + 1]) < _MORE:  # as of a hash in hex
+                size, position = (low & _VARINT | high << 7) >> 1, position + 2
             else:
                 size, position = _varint(data, position)
             key = None
