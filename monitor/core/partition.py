@@ -91,7 +91,7 @@ class Partition:
         self.controls_to = position.controls_to
         self.policy_since = position.policy_since
         self._sweep: Sweep | None = None
-        self._sweeping: Iterator[Session] = iter(())
+        self._sweeping: Iterator[Session] | None = None
         self._shortcut: Shortcut | None = None
         self._held: dict[str, Session] = {}
         """Sessions with an undecided deadline that the watermark must not pass ..."""
@@ -161,7 +161,7 @@ class Partition:
         self._sweep = Sweep(controls, tick.controls_to, self.log_time, offset, [])
         policy = self.controls.policy_at(controls[-1].offset) or self.standing.policy
         self._shortcut = shortcut(self._sweep, policy, self.rows)
-        self._sweeping = iter(list(self.sessions.values()))
+        self._sweeping = None
 
     def alive(self, event: SourceAlive) -> None:
         """A source has spoken up to an instant, or withdraws; the caller has swept."""
@@ -182,6 +182,10 @@ class Partition:
         sweep = self._sweep
         if sweep is None:
             return True
+        if self._sweeping is None:
+            # Not at the tick: to name all takes milliseconds, and the ticks of all partitions come in one turn. Whoever has been
+            # opened since is up to date.
+            self._sweeping = iter(list(self.sessions.values()))
         some = [*islice(self._sweeping, most)]
         left = some
         if self._shortcut is not None:
