@@ -120,7 +120,7 @@ class Commanded:
     ) -> bool:
         """Take a command; False where what is known already is as strong, and nothing changed."""
         # In the common case two operations: a million of them are merged while a gateway starts.
-        new = (epoch if epoch < FOREVER else FOREVER) << _EPOCH_AT | number << _INSTANT_BITS | effective_at + 1
+        new = min(epoch, FOREVER) << _EPOCH_AT | number << _INSTANT_BITS | effective_at + 1
         if effective_at != cutoff:
             apart = effective_at - cutoff
             new |= (apart << 1 ^ apart >> 63) << _APART_AT
