@@ -20,8 +20,8 @@ from typing import Any, Final
 import msgspec
 from ruamel.yaml import YAML
 
-from monitor.bench import feeds as feeds_
 from monitor.bench.asker import WARM, Asked, Connection, Spec, cookie, ended, request
+from monitor.bench.feeds import Spec as Following
 from monitor.bench.figures import Spread, spread
 from monitor.bench.observer import Observer
 from monitor.bench.processes import Program
@@ -96,64 +96,90 @@ def envoy_program(given: str | None) -> str | None:
     return given or shutil.which("envoy", path=sysconfig.get_path("scripts")) or shutil.which("envoy")
 
 
-def measure(
-    connection: Broker, directory: Path, *, seconds: float, connections: int, envoy: str | None, configuration: Path, rate: float,
-    events: float, expiries: float, feeds: int,
-) -> Edge:  # fmt: skip
-    """`rate` requests a second at Envoy, `events` a second at the worker, `expiries` sessions a second that end. Without Envoy None.
+class Asking(msgspec.Struct, frozen=True):
+    """How much is asked, and what goes on meanwhile."""
 
-    `feeds` clients follow a session of theirs.
-    """  # fmt: skip
-    allow_descriptors(2 * feeds)
+    seconds: float
+    """Of each round."""
+    connections: int
+    rate: float
+    """Requests a second where the rate is fixed."""
+    events: float
+    """A second, at the worker, while sessions end."""
+    expiries: float
+    """Sessions a second that end."""
+    feeds: int
+    """Clients that follow a session of theirs."""
+
+
+def measure(connection: Broker, directory: Path, asking: Asking, *, envoy: str | None, configuration: Path) -> Edge:
+    """Without Envoy its part is None. Raises AbsenceError where something is missing, or ends."""
+    allow_descriptors(2 * asking.feeds)
     with Stage(connection, directory, POLICY, "edge") as stage, Observer(connection, stage.topics) as observer:
-        worker = stage.worker()
-        stage.ready(observer, worker)
+        stage.ready(observer, stage.worker())
         with Publisher(stage.connection, topic_prefix=stage.topics.prefix) as publisher:
             for number in range(SESSIONS):
                 name = hashed_session_id(cookie(number))
+                # What names no workload meets the rule for brief ones too.
                 (publisher.closed if ended(number) else publisher.opened)(name, subject=f"user-{number}", workload="chat")
         ports = {"sidecar": free_port(), "constant": free_port()}
         token = stage.write("token", secrets.token_urlsafe(32))
         token.chmod(0o600)
-        options = ("--session-id", "cookie:session", "--api-token-file", str(token), "--subscribers", str(max(1, feeds)))
+        options = ("--session-id", "cookie:session", "--api-token-file", str(token), "--subscribers", str(max(1, asking.feeds)))
         gateway = stage.gateway(ports["sidecar"], *options)
         constant = stage.run("constant", ["-m", "monitor.bench.constant", str(ports["constant"])])
         _until(lambda: _status(ports["sidecar"], "/check", max(filter(ended, range(SESSIONS)))) == 401, gateway)
         _until(lambda: _status(ports["constant"], "/check", 0) == 200, constant)
-        served: dict[str, list[tuple[Asked, float]]] = {"sidecar": [], "constant": []}
-        for number in range(ROUNDS):
-            for name, program in (("constant", constant), ("sidecar", gateway)):
-                before = program.usage().cpu_seconds
-                asked = _ask(stage, f"{name}-{number}", ports[name], "/check", seconds, connections)
-                served[name].append((asked, program.usage().cpu_seconds - before))
+        served = _in_turn(stage, {"constant": constant, "sidecar": gateway}, ports, asking)
         statuses = served["sidecar"][-1][0].statuses
-        steady: list[tuple[Asked, float]] = []
-        for name, count in (("idle", 0), ("subscribed", feeds)):
-            with _followed(stage, ports["sidecar"], token, count):
-                before = gateway.usage().cpu_seconds
-                asked = _ask(stage, name, ports["sidecar"], "/check", 2 * seconds, connections, rate)
-                steady.append((asked, (gateway.usage().cpu_seconds - before) / (rate * (2 * seconds + WARM)) * 1e6))
+        idle, idle_cpu = _steady(stage, "idle", gateway, ports["sidecar"], asking)
+        with _followed(stage, ports["sidecar"], token, asking.feeds):
+            subscribed, subscribed_cpu = _steady(stage, "subscribed", gateway, ports["sidecar"], asking)
         found = Edge(
-            _served(served["sidecar"], seconds), _served(served["constant"], seconds), statuses.get(401, 0) / sum(statuses.values()),
-            steady[0][0], steady[1][0], round(steady[0][1]), round(steady[1][1]),
-        )
-        if envoy is None:
-            return found
-        edges = _Envoys(stage, envoy, configuration, ports)
-        taken: dict[bool, list[Asked]] = {True: [], False: []}
-        for number in range(ROUNDS):
-            for asks in (False, True):
-                name = f"envoy-{'with' if asks else 'without'}-{number}"
-                taken[asks].append(_ask(stage, name, edges.ports[asks], "/", seconds, connections, rate))
-        load = stage.load(sessions=SESSIONS, rate=events)
-        crowd = _start(stage, "crowd", edges.ports[True], "/", 2 * seconds + ABSOLUTE, connections, rate)
-        due = asyncio.run(_until_refused(stage, edges.ports[True], expiries, seconds))
-        crowd.wait(60 + 4 * seconds)
-        stage.reached(load)
-        return msgspec.structs.replace(
-            found, envoy_with=_middle(taken[True]), envoy_without=_middle(taken[False]), due_to_refused=spread(due),
-            asked_per_second=taken[True][-1].per_second,
+            _served(served["sidecar"], asking.seconds), _served(served["constant"], asking.seconds),
+            statuses.get(401, 0) / sum(statuses.values()), idle, subscribed, idle_cpu, subscribed_cpu,
         )  # fmt: skip
+        return found if envoy is None else _behind(stage, _Envoys(stage, envoy, configuration, ports), asking, found)
+
+
+def _in_turn(
+    stage: Stage, programs: dict[str, Program], ports: dict[str, int], asking: Asking
+) -> dict[str, list[tuple[Asked, float]]]:  # fmt: skip
+    """What each answered in each round, and the CPU seconds that it took for that."""
+    served: dict[str, list[tuple[Asked, float]]] = {name: [] for name in programs}
+    for number in range(ROUNDS):
+        for name, program in programs.items():
+            before = program.usage().cpu_seconds
+            asked = _ask(stage, f"{name}-{number}", ports[name], "/check", asking.seconds, asking.connections)
+            served[name].append((asked, program.usage().cpu_seconds - before))
+    return served
+
+
+def _steady(stage: Stage, name: str, gateway: Program, port: int, asking: Asking) -> tuple[Asked, float]:
+    """What the sidecar answers at the fixed rate, and its microseconds of CPU time a request."""
+    seconds = 2 * asking.seconds
+    before = gateway.usage().cpu_seconds
+    asked = _ask(stage, name, port, "/check", seconds, asking.connections, asking.rate)
+    return asked, round((gateway.usage().cpu_seconds - before) / (asking.rate * (seconds + WARM)) * 1e6)
+
+
+def _behind(stage: Stage, edges: "_Envoys", asking: Asking, found: Edge) -> Edge:
+    """Envoy with and without the question, and from due to its first 401."""
+    seconds, connections, rate = asking.seconds, asking.connections, asking.rate
+    taken: dict[bool, list[Asked]] = {True: [], False: []}
+    for number in range(ROUNDS):
+        for asks in (False, True):
+            name = f"envoy-{'with' if asks else 'without'}-{number}"
+            taken[asks].append(_ask(stage, name, edges.ports[asks], "/", seconds, connections, rate))
+    load = stage.load(sessions=SESSIONS, rate=asking.events)
+    crowd = _start(stage, "crowd", edges.ports[True], "/", 2 * seconds + ABSOLUTE, connections, rate)
+    due = asyncio.run(_until_refused(stage, edges.ports[True], asking.expiries, seconds))
+    crowd.wait(60 + 4 * seconds)
+    stage.reached(load)
+    return msgspec.structs.replace(
+        found, envoy_with=_middle(taken[True]), envoy_without=_middle(taken[False]), due_to_refused=spread(due),
+        asked_per_second=taken[True][-1].per_second,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -162,7 +188,7 @@ def _followed(stage: Stage, port: int, token: Path, count: int) -> Iterator[None
     if not count:
         yield
         return
-    spec = feeds_.Spec(host=LOOPBACK, port=port, token_file=str(token), count=count)
+    spec = Following(host=LOOPBACK, port=port, token_file=str(token), count=count)
     program = stage.run("feeds", ["-m", "monitor.bench.feeds", msgspec.json.encode(spec).decode()])
     _until(lambda: program.reported, program, 120.0)
     try:

@@ -280,10 +280,8 @@ def edge(
 
     program = timed.envoy_program(envoy)
     with _place(bootstrap_servers) as (connection, directory, broker):
-        found = timed.measure(
-            connection, directory, seconds=seconds, connections=connections, envoy=program,
-            configuration=envoy_config or timed.CONFIGURATION, rate=rate, events=events, expiries=expiries, feeds=feeds,
-        )  # fmt: skip
+        asking = timed.Asking(seconds, connections, rate, events, expiries, feeds)
+        found = timed.measure(connection, directory, asking, envoy=program, configuration=envoy_config or timed.CONFIGURATION)
     _end(
         "edge", broker, timed.HOW,
         {

@@ -76,7 +76,7 @@ class Sidecar:
         elif self._api is not None and path.startswith(API):
             await self._api(scope, receive, send)
         elif (page := self._PAGES.get(path)) is None:
-            await _answer(send, 404, _TEXT, b"not here; here are /check, /refusal, /healthz, /readyz and /metrics\n")
+            await _answer(send, 404, _TEXT, b"not here; here are /check, /refusal, /healthz, /readyz and /metrics; with a token or an issuer, /v1/ too\n")
         elif scope["method"] not in _READS:
             await _answer(send, 405, _TEXT, b"GET or HEAD\n", (b"allow", b"GET, HEAD"))
         else:
