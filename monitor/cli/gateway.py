@@ -26,6 +26,7 @@ from monitor.gateway.decide import Settings
 from monitor.gateway.discovery import check_issuer
 from monitor.gateway.facts import WithoutSession
 from monitor.gateway.identity import ALLOWED, SessionIdSources, parse_sources
+from monitor.gateway.pauses import collect_whole_by_the_clock, switch_quickly
 from monitor.gateway.routes import KEYS, Routes, parse_routes
 from monitor.gateway.telling import GRANULARITIES, Telling, instance_name
 from monitor.wire.events import MAX_TEXT
@@ -41,8 +42,6 @@ PARTS: Final = ("uvicorn", "aiohttp", "joserfc")
 VIEW_AGES: Final = (SECOND, HOUR)
 """The monitor says once a second how far it is."""
 PORT: Final = 8180
-SWITCH: Final = 0.0005
-"""Seconds after which a thread lets others go on."""
 TOKENS: Final = "Tokens"
 SUBSCRIBERS: Final = 10_000
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -144,8 +143,7 @@ def gateway(
         hint(f"listening on {host}: whoever can reach it can ask about any session, so only the proxy may")
     from monitor.gateway.server import new_loop
 
-    # Threads feed the view and publish: one that computes must not keep those who ask for 5 ms each time.
-    sys.setswitchinterval(SWITCH)
+    switch_quickly()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(settings))
 
@@ -263,6 +261,8 @@ async def _serve(settings: SidecarSettings) -> None:
         # A port that can't be had is said before anything else happens.
         await server.start()
         stack.push_async_callback(server.stop)
+        collecting = asyncio.create_task(collect_whole_by_the_clock(), name="collecting")
+        stack.callback(collecting.cancel)
         if api is not None:
             # Before the server: feeds have no end of their own, and it would wait for them.
             api.start()
