@@ -46,6 +46,8 @@ MOST_SOURCES: Final = 256
 """Announced sources of one partition; one more takes the place of the one that has been silent longest."""
 MOST_LATE_SOURCES: Final = 32
 """Sources whose late activity on one session is told apart within a minute."""
+PASSED_OVER: Final = 20
+"""So much less does a session cost that no control meets than one that is met."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -178,7 +180,7 @@ class Partition:
     # --- the owner's side ----------------------------------------------------------------------------
 
     def sweep(self, most: int) -> bool:
-        """Bring up to `most` sessions up to date with the controls; whether every session is."""
+        """Bring about `most` sessions up to date with the controls; whether every session is. Those to be passed over count little."""
         sweep = self._sweep
         if sweep is None:
             return True
@@ -186,8 +188,18 @@ class Partition:
             # Not at the tick: to name all takes milliseconds, and the ticks of all partitions come in one turn. Whoever has been
             # opened since is up to date.
             self._sweeping = iter(list(self.sessions.values()))
-        some = [*islice(self._sweeping, most)]
+        for _ in range(PASSED_OVER):
+            some = [*islice(self._sweeping, most)]
+            if self._bring_up(some, sweep) or len(some) < most:
+                break
+        if len(some) < most:
+            self._sweep = self._shortcut = None
+        return self._sweep is None
+
+    def _bring_up(self, some: list[Session], sweep: Sweep) -> bool:
+        """Bring these up to date with the controls; whether that meant more than to pass them over."""
         left = some
+        revoked: list[Session] = []
         if self._shortcut is not None:
             revoked, left = self._shortcut.take(some, self.log_time, self.dirty)
             if revoked:
@@ -197,9 +209,7 @@ class Partition:
                 self._waiting.pop(session.session_id, None)
         for session in left:
             self._catch_up(session, sweep)
-        if len(some) < most:
-            self._sweep = self._shortcut = None
-        return self._sweep is None
+        return bool(revoked or left)
 
     @property
     def swept(self) -> bool:

@@ -46,6 +46,9 @@ SHARE: Final = 50
 """... after so many of a partition ..."""
 PENDING_MOST: Final = 2500
 """... and records that may be on their way when the next turn begins."""
+STEPS: Final = 4
+"""How often the loop turns between two turns of long work: from the broker to its answer an event takes some twenty steps of the loop,
+one in each of its turns."""
 TOLD: Final = 100
 """Sessions of which is told between two turns."""
 SILENCE: Final[Millis] = 5 * SECOND
@@ -297,7 +300,8 @@ class Host:
     async def _breathe(self) -> None:
         """Between two turns of long work: where much is on its way, wait until it is less, and let others go on."""
         await self._appender.below(PENDING_MOST)  # not for all: the broker is never left without work
-        await asyncio.sleep(0)  # there may have been no need to wait
+        for _ in range(STEPS):
+            await asyncio.sleep(0)
 
     def _wants_watermark(self, owned: Owned, now: Millis) -> bool:
         """Every second; and at once when it comes to the present, which is what all wait for after a failover."""

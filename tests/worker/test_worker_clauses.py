@@ -139,6 +139,7 @@ async def test_a_partition_that_controls_reach_later_comes_before_what_is_told_o
     monkeypatch: pytest.MonkeyPatch, later: int, told: int
 ) -> None:
     monkeypatch.setattr(owner, "SWEEP", 2)
+    monkeypatch.setattr(owner, "STEPS", 1)
     monkeypatch.setattr(owner, "TOLD", 1)
     two = Topics("", 2, "app")
     monkeypatch.setattr(promises, "TOPICS", two)
