@@ -73,6 +73,8 @@ class Topics:
         self.partitions = partitions
         self.app_id = prefix + app_id
         """The stream engine's id: it names the changelog after it, and the group."""
+        self.detection_id = f"{self.app_id}-detection"
+        """The same of detection, which is a group of its own."""
         size = {"max.message.bytes": MAX_MESSAGE_BYTES}
         self.access_events = Topic(
             f"{prefix}access-events", "session_id; ~tick", partitions, "delete",
@@ -101,6 +103,10 @@ class Topics:
             f"{prefix}session-lifecycle", "subject (session_id where unknown)", partitions, "delete", "worker",
             "detection, dashboard, audit", at_least=size | {"retention.ms": 30 * DAY},
         )  # fmt: skip
+        self.detection_changelog = Topic(
+            f"{self.detection_id}-state-changelog", "kind of state/key", partitions, "compact", "detection", "detection on recovery",
+            at_least=size | {"min.compaction.lag.ms": HOUR, "delete.retention.ms": DAY},
+        )  # fmt: skip
         self.session_alerts = Topic(
             f"{prefix}session-alerts", "alert fingerprint", 1, "compact", "detection", "dashboard, notifiers",
             at_least=size,
@@ -115,10 +121,10 @@ class Topics:
         )  # fmt: skip
 
     def all(self) -> tuple[Topic, ...]:
-        """Every topic, in the order of DESIGN section 3."""
+        """Every topic, in the order of DESIGN section 3; what detection knows stands beside what it reads."""
         return (
             self.access_events, self.session_commands, self.changelog, self.session_control,
-            self.session_lifecycle, self.session_alerts, self.enforcement_receipts, self.dead_letters,
+            self.session_lifecycle, self.detection_changelog, self.session_alerts, self.enforcement_receipts, self.dead_letters,
         )  # fmt: skip
 
     def co_partitioned(self) -> tuple[Topic, ...]:

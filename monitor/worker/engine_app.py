@@ -29,7 +29,7 @@ from monitor.worker.offsets import GroupOffsets
 from monitor.worker.ports import Owner
 from monitor.worker.reader import KafkaReader
 from monitor.worker.settings import EngineSettings
-from monitor.worker.tables import TABLE, SessionTable, SessionTables
+from monitor.worker.tables import SessionTable, SessionTables
 from monitor.worker.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def build(settings: EngineSettings, custody: Custody) -> MonitorApp:
     app.custody = custody
     app.times = ReceiveTimes(lambda: time.time_ns() // 1_000_000)
     app.finalize()
-    app.Table(TABLE, key_type=bytes, value_type=bytes)
+    app.Table(settings.table, key_type=bytes, value_type=bytes)
     topic = app.topic(settings.topic, schema=WholeBatch(), acks=False, allow_empty=True)
 
     @app.agent(topic, name="events", concurrency=1)

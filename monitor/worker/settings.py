@@ -23,7 +23,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     app_id: str
     """Faust's app id: the consumer group, and the first part of the changelog's name."""
     topic: str
-    """access-events."""
+    """access-events; session-lifecycle, for detection."""
+    table: str = "sessions"
+    """The last part of the changelog's name."""
     connection: Any
     """A `Connection`."""
     client_id: str = "session-monitor"

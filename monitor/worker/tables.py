@@ -20,7 +20,6 @@ from mode import Service
 from monitor.worker.custody import Custody
 
 log = logging.getLogger(__name__)
-TABLE = "sessions"
 
 
 class SessionTable(faust.Table[bytes, bytes]):

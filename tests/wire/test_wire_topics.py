@@ -10,7 +10,7 @@ def test_names_and_partitions() -> None:
     topics = Topics(partitions=12)
     assert {topic.name: topic.partitions for topic in topics.all()} == {
         "access-events": 12, "session-commands": 12, "session-monitor-sessions-changelog": 12, "session-control": 1,
-        "session-lifecycle": 12, "session-alerts": 1, "enforcement-receipts": 1, "dead-letters": 1,
+        "session-lifecycle": 12, "session-monitor-detection-state-changelog": 12, "session-alerts": 1, "enforcement-receipts": 1, "dead-letters": 1,
     }  # fmt: skip
     assert topics.co_partitioned() == (topics.access_events, topics.session_commands, topics.changelog)
 
@@ -19,6 +19,7 @@ def test_a_prefix_stands_before_every_name_and_the_engines_id() -> None:
     topics = Topics(prefix="eu.", app_id="mon")
     assert all(topic.name.startswith("eu.") for topic in topics.all())
     assert topics.changelog.name == f"{topics.app_id}-sessions-changelog" == "eu.mon-sessions-changelog"
+    assert topics.detection_changelog.name == f"{topics.detection_id}-state-changelog" == "eu.mon-detection-state-changelog"
 
 
 def test_settings_that_promises_rest_on() -> None:
