@@ -44,7 +44,7 @@ def test_all_is_well(cli, embedded, topics):
     assert code == 0
     assert {row["result"] for row in found.values()} <= {"ok", "note"}
     assert found["clock"]["result"] == "ok"
-    assert found["topics"]["what"] == "8 are as they have to be"
+    assert found["topics"]["what"] == "9 are as they have to be"
     assert found["compiled extensions"]["result"] == "ok"
     assert "replays" not in found
     with administrator(embedded.connection) as admin:

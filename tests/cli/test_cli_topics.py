@@ -23,16 +23,16 @@ def test_verify_refuses_apply_makes_verify_agrees(cli, options):
     before = cli("topics", "verify", *options, "-o", "json")
     assert before.code == 4
     assert {row["finding"] for row in json.loads(before.out)} == {"missing"}
-    assert "8 findings: a worker must not start on these topics" in before.err
+    assert "9 findings: a worker must not start on these topics" in before.err
     made = cli("topics", "apply", *options)
     assert made.code == 0
-    assert len(made.out.split()) == 8
-    assert "8 topics made, 0 were there" in made.err
+    assert len(made.out.split()) == 9
+    assert "9 topics made, 0 were there" in made.err
     after = cli("topics", "verify", *options, "-o", "json")
     assert (after.code, json.loads(after.out)) == (0, [])
     again = cli("topics", "apply", *options)
     assert (again.code, again.out) == (0, "")
-    assert "0 topics made, 8 were there" in again.err
+    assert "0 topics made, 9 were there" in again.err
 
 
 @pytest.mark.embedded
@@ -49,6 +49,6 @@ def test_show_needs_no_broker(cli):
     ended = cli("topics", "show", "--topic-prefix", "p-", "-o", "ndjson")
     assert ended.code == 0
     rows = [json.loads(line) for line in ended.out.splitlines()]
-    assert len(rows) == 8
+    assert len(rows) == 9
     assert rows[0]["topic"] == "p-access-events"
     assert rows[0]["settings"]["message.timestamp.type"] == "LogAppendTime"
