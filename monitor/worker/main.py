@@ -70,7 +70,7 @@ def run_worker(settings: WorkerSettings, ready: Callable[[str], None] | None = N
         compile_policy(settings.policy)
     keep_large_apart()
     runner: type[asyncio.Runner] = asyncio.Runner
-    with runner(loop_factory=_loop_factory(settings.uvloop)) as run:
+    with runner(loop_factory=loop_factory(settings.uvloop)) as run:
         try:
             run.run(_work(settings, ready))
         except (AbsenceError, KeyboardInterrupt):
@@ -81,7 +81,8 @@ def run_worker(settings: WorkerSettings, ready: Callable[[str], None] | None = N
     return 0
 
 
-def _loop_factory(uvloop_wanted: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory(uvloop_wanted: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Of uvloop's loops where it is wanted and there; None: asyncio's own."""
     if uvloop_wanted and sys.platform != "win32":
         try:
             import uvloop
