@@ -28,6 +28,7 @@ NOUNS: Final = MappingProxyType(
         "locks": "acts",
         "commands": "follow",
         "receipts": "receipts",
+        "alerts": "alerts",
         "dead-letters": "dead_letters",
         "policy": "policy",
         "topics": "topics",
