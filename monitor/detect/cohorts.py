@@ -112,11 +112,14 @@ class Cohort:
         self._count: float | None = None
         self._quantiles: dict[float, float | None] = {}
 
-    def put(self, bucket: int | None, at: LogMillis) -> None:
-        """One end, whose age lies in this bucket of the sketch."""
-        self._move(at // (HALF_LIVES * self.fades))
-        self.newest = max(self.newest, at)
-        self.sketch.put(bucket, exp2(self._half_lives(at)))
+    def put(self, bucket: int | None, at: LogMillis, landmark: int, weight: float) -> None:
+        """One end, whose age lies in this bucket of the sketch; its weight is that since its own landmark."""
+        if landmark != self.landmark:
+            self._move(landmark)
+            weight = ldexp(weight, HALF_LIVES * (landmark - self.landmark))
+        if at > self.newest:
+            self.newest = at
+        self.sketch.put(bucket, weight)
         self._changed()
 
     def count(self, now: LogMillis) -> float:
@@ -178,7 +181,8 @@ class Cohort:
 
     def _changed(self) -> None:
         self._count = None
-        self._quantiles.clear()
+        if self._quantiles:
+            self._quantiles.clear()
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -227,13 +231,16 @@ class Cohorts:
 
     def add(self, attributes: Attributes, age: Millis, at: LogMillis) -> None:
         """A session with these attributes ended at this age."""
-        key, bucket = key_of(attributes), None
+        key = key_of(attributes)
+        cohorts = [self._cohort(key[members:]) for members in range(len(key) + 1)]
+        bucket = cohorts[0].sketch.bucket(age)
+        landmark, beyond = divmod(at, HALF_LIVES * self.fades)
+        weight = exp2(beyond / self.fades)
+        for cohort in cohorts:
+            cohort.put(bucket, at, landmark, weight)
         self.newest = max(self.newest, at)
-        for members in range(len(key) + 1):
-            cohort = self._cohort(key[members:])
-            bucket = cohort.sketch.bucket(age) if members == 0 else bucket
-            cohort.put(bucket, at)
-        self._make_room()
+        if len(self._cohorts) > self.most:
+            self._make_room()
 
     def find(self, attributes: Attributes, now: LogMillis, minimum: int) -> Found | None:
         """The narrowest cohort of these attributes that stands on `minimum` ends at `now`; None: not even everybody does."""
@@ -249,7 +256,8 @@ class Cohorts:
         for key, cohort in other.items():
             self._cohort(key).merge(cohort)
         self.newest = max(self.newest, other.newest)
-        self._make_room()
+        if len(self._cohorts) > self.most:
+            self._make_room()
 
     @classmethod
     def merged(cls, parts: Iterable["Cohorts"], fades: Millis) -> "Cohorts":
@@ -301,8 +309,6 @@ class Cohorts:
 
     def _make_room(self) -> None:
         """Drop the least used at once, so that it need not be done at each that is new. Of equals, the narrower one goes."""
-        if len(self._cohorts) <= self.most:
-            return
         ranked = sorted(self._cohorts, key=lambda key: (-self._cohorts[key].count(self.newest), len(key), _key_bytes(key)))
         for key in ranked[max(1, int(self.most * KEPT)) :]:
             del self._cohorts[key]

@@ -6,7 +6,7 @@ has the durations in (gamma ** (i - 1), gamma ** i], and 2 * gamma ** i / (gamma
 
 import struct
 from array import array
-from math import ceil, exp, isfinite, log
+from math import ceil, exp, inf, log
 from typing import Final
 
 import msgspec
@@ -78,12 +78,13 @@ class Sketch:
 
     def put(self, bucket: int | None, weight: float) -> None:
         """A weight into a bucket that `bucket` has named."""
-        if not (weight >= 0 and isfinite(weight)):
+        if not 0 <= weight < inf:
             raise ValueError(f"no duration weighs {weight!r}")
         if bucket is None:
             self.zero += weight
         elif weight:
-            self._reach(bucket, bucket)
+            if not 0 <= bucket - self.low < len(self.weights):
+                self._reach(bucket, bucket)
             self.weights[max(0, bucket - self.low)] += weight
 
     def merge(self, other: "Sketch") -> None:
@@ -99,7 +100,7 @@ class Sketch:
 
     def fade(self, factor: float) -> None:
         """Multiply all weights by a positive factor. What is fainter than `FAINT` then is gone. O(buckets)."""
-        if not (factor >= 0 and isfinite(factor)):
+        if not 0 <= factor < inf:
             raise ValueError(f"no weight fades by {factor!r}")
         self.zero = _faded(self.zero, factor)
         self.weights = array("d", [_faded(weight, factor) for weight in self.weights])
