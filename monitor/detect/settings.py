@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from monitor.core.instants import DAY, HOUR, MINUTE, SECOND, Millis
-from monitor.policy.rules import When
+from monitor.core.when import When
 
 
 class Detector(StrEnum):

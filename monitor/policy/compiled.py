@@ -1,16 +1,15 @@
 """A policy ready for use: attributes in, plan out, hundreds of thousands of times a second."""
 
 from bisect import bisect_right
-from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final
 
 from monitor.core.events import Attributes
 from monitor.core.instants import LogMillis, Millis
 from monitor.core.plan import Plan, Timing
+from monitor.detect.settings import Settings
 from monitor.policy.combine import combine
 from monitor.policy.conditions import Axis
-from monitor.policy.reader import Plain
 from monitor.policy.rules import Origin, Rule
 from monitor.policy.sheet import Sheet, read_sheet
 
@@ -43,7 +42,7 @@ class CompiledPolicy:
         self.rules: Final[tuple[Rule, ...]] = sheet.rules
         """Those of the presets first, then the policy's own, in the order of the file."""
         self.exceptions: Final[tuple[Rule, ...]] = sheet.exceptions
-        self.detect: Final[Mapping[str, Plain]] = sheet.detect
+        self.detection: Final[Settings] = sheet.detection
         self._version = version_of(text)
         self._timing = sheet.timing
         self._ranks = {word: place for place, word in enumerate(sheet.classifications)}

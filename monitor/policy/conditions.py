@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from fnmatch import translate
 from typing import Any, Final, TypeAlias
 
-from monitor.policy.rules import Origin, Rule, When
+from monitor.core.when import When
+from monitor.policy.rules import Origin, Rule
 
 Test: TypeAlias = Callable[[Any], bool]
 """Whether a known value meets one condition."""

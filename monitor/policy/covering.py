@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from monitor.policy.rules import When
+from monitor.core.when import When
 
 _WILD = frozenset("*?[")
 

@@ -9,9 +9,10 @@ from ruamel.yaml.nodes import MappingNode, Node
 
 from monitor.core.events import ActivityKind, Principal
 from monitor.core.instants import HOUR, MINUTE, SECOND, Millis
+from monitor.core.when import EVERYBODY, When
 from monitor.policy.document import place
 from monitor.policy.reader import Reader, is_nothing
-from monitor.policy.rules import DEFAULTS, EVERYBODY, OnExceed, Origin, Rule, When
+from monitor.policy.rules import DEFAULTS, OnExceed, Origin, Rule
 
 DEFAULT_IDLE: Final[Millis] = 30 * MINUTE
 DEFAULT_ABSOLUTE: Final[Millis] = 12 * HOUR
@@ -51,7 +52,7 @@ def read_rule(reader: Reader, classifications: tuple[str, ...], origin: Origin, 
     rule = Rule(
         _name(reader, found.get("name"), "a rule"),
         origin,
-        _when(reader, found["when"], classifications) if "when" in found else EVERYBODY,
+        read_when(reader, found["when"], classifications) if "when" in found else EVERYBODY,
         **_asks(reader, found),
         observe=enforce == "observe",
         line=line,
@@ -72,7 +73,7 @@ def read_exception(reader: Reader, classifications: tuple[str, ...], node: Node)
     rule = Rule(
         _name(reader, found.get("name"), "an exception"),
         Origin.EXCEPTION,
-        _when(reader, found["when"], classifications) if "when" in found else EVERYBODY,
+        read_when(reader, found["when"], classifications) if "when" in found else EVERYBODY,
         **_asks(reader, {key: found[key] for key in ("idle", "absolute") if key in found}),
         line=line,
         column=column,
@@ -140,8 +141,9 @@ def _mask(words: Iterable[str]) -> int:
     return mask
 
 
-def _when(reader: Reader, node: Node, classifications: tuple[str, ...]) -> When:
-    found = reader.mapping(node, "when", _WHEN)
+def read_when(reader: Reader, node: Node, classifications: tuple[str, ...], what: str = "when") -> When:
+    """The conditions of one entry; `what` is what messages call them."""
+    found = reader.mapping(node, what, _WHEN)
     if isinstance(node, MappingNode) and not node.value:
         reader.wrong(
             node, "an empty 'when': name a condition (a rule for every session has no 'when' at all)"
@@ -149,13 +151,13 @@ def _when(reader: Reader, node: Node, classifications: tuple[str, ...]) -> When:
     given: dict[str, Any] = {}
     for key, value in found.items():
         if key == "classification" and isinstance(value, MappingNode):
-            members = reader.mapping(value, "when.classification", ("at_least",), required=("at_least",))
+            members = reader.mapping(value, f"{what}.classification", ("at_least",), required=("at_least",))
             if "at_least" in members:
                 given["at_least"] = reader.word(members["at_least"], "at_least", classifications)
         elif key == "classification":
-            given[key] = reader.words(value, "when.classification", classifications)
+            given[key] = reader.words(value, f"{what}.classification", classifications)
         elif key == "principal":
-            given[key] = reader.word(value, "when.principal", tuple(Principal))
+            given[key] = reader.word(value, f"{what}.principal", tuple(Principal))
         else:
-            given[key] = reader.texts(value, f"when.{key}")
+            given[key] = reader.texts(value, f"{what}.{key}")
     return msgspec.convert(given, When)

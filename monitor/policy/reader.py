@@ -5,10 +5,10 @@ run tells everything that is wrong. What a method returns after a finding is har
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -29,8 +29,6 @@ _REAL: Final = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]{1,15}")
 _LONGEST_TEXT: Final = 1000
 
 Value = TypeVar("Value")
-Plain: TypeAlias = dict[str, "Plain"] | list["Plain"] | str | int | float | bool | None
-"""What a mapping that is only passed on may hold."""
 
 
 def is_nothing(node: Node) -> bool:
@@ -153,6 +151,24 @@ class Reader:
             self.wrong(node, f"{what} must be from {least} to {most}")
         return number
 
+    def real(self, node: Node, what: str, wanted: str, fits: Callable[[float], bool]) -> float:
+        """A number, written as `3` or `0.99`, that `fits`; `wanted` says which those are."""
+        if not isinstance(node, ScalarNode) or node.tag not in {_CORE + "int", _CORE + "float"}:
+            self._wrong_kind(node, what, "a number")
+            return 0.0
+        text = str(node.value)
+        number = float(text) if _WHOLE.fullmatch(text) or _REAL.fullmatch(text) else None
+        if number is None or not fits(number):
+            self.wrong(node, f"{what} must be a number {wanted}")
+        return number or 0.0
+
+    def flag(self, node: Node, what: str) -> bool:
+        """True or false."""
+        if not isinstance(node, ScalarNode) or node.tag != _CORE + "bool":
+            self._wrong_kind(node, what, "true or false")
+            return False
+        return str(node.value).lower() in {"true", "yes", "on"}
+
     def duration(self, node: Node, what: str, *, least: Millis = 1, none: bool = False) -> Millis:
         """Milliseconds; with `none`, the word `none` is `NEVER`."""
         if not isinstance(node, ScalarNode) or is_nothing(node):
@@ -186,46 +202,6 @@ class Reader:
         except ValueError:
             self.wrong(node, f"{what}: there is no day {text}")
             return NEVER
-
-    def plain(self, node: Node, what: str) -> Mapping[str, Plain]:
-        """A mapping as plain data, of bounded size, whatever aliases it holds."""
-        budget = 2000
-
-        def take(inner: Node, depth: int) -> Plain:
-            nonlocal budget
-            budget -= 1
-            if budget < 0 or depth > 8:
-                return None
-            if isinstance(inner, MappingNode):
-                pairs = self.pairs(inner, what)
-                return {key: take(value, depth + 1) for key, (_, value) in pairs.items()}
-            if isinstance(inner, SequenceNode):
-                return [take(item, depth + 1) for item in inner.value]
-            return self._scalar(inner, what)
-
-        errors = len(self.findings)
-        if not isinstance(node, MappingNode):
-            self._wrong_kind(node, what, "a mapping")
-            return {}
-        taken = take(node, 0)
-        if budget < 0 and len(self.findings) == errors:
-            self.wrong(node, f"{what} is too large")
-        return taken if isinstance(taken, dict) else {}
-
-    def _scalar(self, node: Node, what: str) -> Plain:
-        kind, text = str(node.tag).removeprefix(_CORE), str(node.value)
-        if kind in {"str", "timestamp"}:
-            return text
-        if kind == "null":
-            return None
-        if kind == "bool":
-            return text.lower() in {"true", "yes", "on"}
-        if kind == "int" and _WHOLE.fullmatch(text):
-            return int(text)
-        if kind == "float" and _REAL.fullmatch(text):
-            return float(text)
-        self.wrong(node, f"{text!r} in {what} can't be read: write a plain number, or put it in quotes")
-        return None
 
 
 def each(reader: Reader, node: Node | None, what: str, read: Callable[[Node], Value]) -> list[Value]:

@@ -6,6 +6,9 @@ from typing import Final
 import msgspec
 
 from monitor.core.instants import NEVER, Millis
+from monitor.core.when import EVERYBODY, When
+
+__all__ = ["DEFAULTS", "EVERYBODY", "SEVERITY", "OnExceed", "Origin", "Rule", "When"]
 
 DEFAULTS: Final = "defaults"
 """The name under which the policy's `defaults` stand in plans and chains."""
@@ -30,32 +33,6 @@ class OnExceed(StrEnum):
 
 SEVERITY: Final = tuple(OnExceed)
 """`OnExceed` in the order in which one outranks another where several rules match."""
-
-
-class When(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The conditions of an entry: all that are given must be met. None: no condition."""
-
-    principal: str | None = None
-    roles: tuple[str, ...] | None = None
-    """Any of them."""
-    at_least: str | None = None
-    """The lowest classification it speaks of ..."""
-    classification: tuple[str, ...] | None = None
-    """... or the very ones."""
-    workload: tuple[str, ...] | None = None
-    route: tuple[str, ...] | None = None
-    """Globs."""
-    subject: tuple[str, ...] | None = None
-    """Globs."""
-    tenant: tuple[str, ...] | None = None
-
-    @property
-    def empty(self) -> bool:
-        """Whether it meets every session."""
-        return self == EVERYBODY
-
-
-EVERYBODY: Final = When()
 
 
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True):

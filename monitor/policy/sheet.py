@@ -10,10 +10,12 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from monitor.core.instants import Millis
 from monitor.core.plan import Timing
+from monitor.detect.settings import Settings
+from monitor.policy.detection import read_detection
 from monitor.policy.document import compose
 from monitor.policy.entries import read_defaults, read_exception, read_rule
 from monitor.policy.findings import Finding
-from monitor.policy.reader import Plain, Reader, each, is_nothing
+from monitor.policy.reader import Reader, each, is_nothing
 from monitor.policy.rules import Origin, Rule
 
 CLASSIFICATIONS: Final = ("public", "internal", "confidential", "restricted")
@@ -37,7 +39,7 @@ class Sheet(msgspec.Struct, frozen=True):
     rules: tuple[Rule, ...]
     """Those of the presets first, in the order of `extends`."""
     exceptions: tuple[Rule, ...]
-    detect: Mapping[str, Plain]
+    detection: Settings
 
 
 def read_sheet(text: str, name: str) -> Sheet:
@@ -56,10 +58,9 @@ def read_sheet(text: str, name: str) -> Sheet:
     excepted = partial(read_exception, reader, classifications)
     exceptions = each(reader, sections.get("exceptions"), "exceptions", excepted)
     _name_once(reader, (*rules, *exceptions))
-    detect = sections.get("detect")
-    told = {} if detect is None or is_nothing(detect) else reader.plain(detect, "detect")
+    detection = read_detection(reader, classifications, sections.get("detect"))
     reader.finish()
-    return Sheet(classifications, timing, graces, extends, defaults, tuple(rules), tuple(exceptions), told)
+    return Sheet(classifications, timing, graces, extends, defaults, tuple(rules), tuple(exceptions), detection)
 
 
 def _name_once(reader: Reader, entries: tuple[Rule, ...]) -> None:

@@ -109,7 +109,7 @@ MISTAKES = {
         "until must be a day",
     ),
     "detect as a list": ("version: 1\ndetect: [1]", (2, 9), "detect must be a mapping, not a list"),
-    "detect without end": ("version: 1\ndetect: &a {x: *a, y: *a, z: *a}", (2, 9), "detect is too large"),
+    "detect without end": ("version: 1\ndetect: &a {storm: *a}", (2, 13), "unknown key 'storm' in detect.storm"),
 }
 
 

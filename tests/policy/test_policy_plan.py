@@ -266,11 +266,3 @@ def test_matching_tells_the_entries_in_order():
     compiled = policy(rule("roles: analyst") + "\n" + excuse("subject: alice"))
     assert [entry.name for entry in compiled.matching(Attributes(**KNOWN), NOW)] == ["defaults", "r", "x"]
     assert [entry.name for entry in compiled.matching(Attributes(**KNOWN), NEVER - 1)] == ["defaults", "r"]
-
-
-def test_detect_is_kept_as_it_is():
-    text = "detect: {timeout_churn: {count: 5, window: 1h, ratio: 1.5, on: true, none: ~}, list: [a, 2026-01-01]}"
-    assert policy(text).detect == {
-        "timeout_churn": {"count": 5, "window": "1h", "ratio": 1.5, "on": True, "none": None},
-        "list": ["a", "2026-01-01"],
-    }
