@@ -287,6 +287,10 @@ class Cohorts:
             cohort = self._cohorts.get(key)
             yield _key_bytes(key), None if cohort is None else cohort.to_bytes()
 
+    def stored(self, keys: Iterable[bytes]) -> dict[bytes, bytes | None]:
+        """The records of these, as they are now, for `load`."""
+        return {key: None if (cohort := self._cohorts.get(_key_from(key))) is None else cohort.to_bytes() for key in keys}
+
     def load(self, key: bytes, stored: bytes | None) -> None:
         """A record of `changes`, read back; a later one replaces an earlier one. Raises InvariantError where it can't be read."""
         known = _key_from(key)

@@ -1,0 +1,258 @@
+"""`Watch`: what one partition of session-lifecycle is watched with. Records and time go in; alerts to be published and state to be kept come out.
+
+State is kept in pieces, each with the offset up to which it has taken records, or with instants that say the same: any part of a checkpoint may
+have been written before a crash, and a replay from the committed offset counts nothing twice. Pieces, by the beginning of their key: `p/` a
+principal, `s/` a session whose subject is not known, `cohort/` how old sessions of a kind get, and those of the book of alerts, which are
+written first (`Book.changed`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from heapq import heappop, heappush
+from typing import Final
+
+from monitor.core.events import Attributes
+from monitor.core.instants import NEVER, SECOND, Millis
+from monitor.core.lifecycle import Lifecycle
+from monitor.detect import cap_evasion, concurrent_sessions, long_session, timeout_churn
+from monitor.detect.acts import ActDue
+from monitor.detect.book import Book, Effect, Forgotten
+from monitor.detect.cohorts import Cohorts
+from monitor.detect.exempt import exempted
+from monitor.detect.finding import Cleared, Finding
+from monitor.detect.living import Living
+from monitor.detect.principal import Exempt, Keep, Known, Principal, decode, encode, nobody, principal_of
+from monitor.detect.settings import Common, Settings
+from monitor.detect.timeout_churn import Rates
+from monitor.policy import CompiledPolicy
+from monitor.wire.alerts import encode_alert, encode_forgotten
+from monitor.wire.bad_record import BadRecord
+from monitor.wire.codec import Record
+from monitor.wire.lifecycle import decode_lifecycle
+
+AGAIN: Final[Millis] = 20 * SECOND
+"""How often whoever stands out is looked at again, though nothing came: what is not seen for a minute is over."""
+_COHORT: Final = b"cohort/"
+_PRINCIPALS: Final = (b"p/", b"s/")
+_OFFSET: Final = 8
+"""Bytes of an offset."""
+
+Rules = Callable[[], CompiledPolicy]
+
+
+class Watch:
+    """Of one partition. Restore it, then tell it records in the order of their offsets, and time."""
+
+    def __init__(self, number: int, rules: Rules) -> None:
+        """`number` is the partition's; `rules` gives the newest policy."""
+        self.now: Millis = 0
+        """Log time: the latest of all records, or what `advance` was told."""
+        self.refused = 0
+        """Records that were no lifecycle records: passed over."""
+        self.acts: list[ActDue] = []
+        """What alerts want done; drained by the caller."""
+        self._rules = rules
+        self._offset = -1
+        self._principals: dict[str, bytes] = {}
+        self._dirty: dict[str, None] = {}
+        self._queue: list[tuple[Millis, str]] = []
+        self._due: dict[str, Millis] = {}
+        """When each principal is to be looked at: the entry of the queue that counts."""
+        self._again: Millis = 0
+        self._rates = Rates()
+        self._ahead: dict[bytes, int] = {}
+        """Cohorts of which more is known than was committed: up to which offset."""
+        self._told: list[Record] = []
+        self._policy = rules()
+        self._settings: Settings = self._policy.detection
+        self._book = Book(self._settings, str(number))
+        self._cohorts = Cohorts(self._settings.long_session.fades)
+        self._take_up(self._policy)
+
+    # --- what it is told -------------------------------------------------------------------------------
+
+    def restore(self, key: bytes, value: bytes) -> None:
+        """A piece of state, as `changed` gave it. Raises InvariantError for other bytes."""
+        if key.startswith(_COHORT):
+            self._ahead[key.removeprefix(_COHORT)] = int.from_bytes(value[:_OFFSET], signed=True)
+            self._cohorts.load(key.removeprefix(_COHORT), value[_OFFSET:])
+        elif key.startswith(_PRINCIPALS):
+            name = key.decode()
+            self._principals[name] = value
+            self._rates.restore(decode(value))
+            self._arm(name, 0)
+        else:
+            self._book.restore(key, value)
+
+    def take(self, offset: int, value: bytes) -> None:
+        """One record, at its offset. What can't be read is counted, and passed over."""
+        self._follow()
+        self._offset = max(self._offset, offset)
+        try:
+            record = decode_lifecycle(value)
+        except BadRecord:
+            self.refused += 1
+            return
+        self.now = max(self.now, record.log_time)
+        name = _name(record)
+        held = self._principals.get(name)
+        who = principal_of(record) if held is None else decode(held)
+        if who.take(record, offset, self._keep, self._exempt_churn):
+            self._learn(record, offset)
+            self._judge(name, who)
+            self._arm(name, self._grows_long(who, record.session_id))
+        self._put(name, who)
+
+    def advance(self, now: Millis) -> None:
+        """Time has come to `now`."""
+        self._follow()
+        self.now = max(self.now, now)
+        while self._queue and self._queue[0][0] <= self.now:
+            when, name = heappop(self._queue)
+            if self._due.get(name) == when:
+                self._look(name)
+        if self.now >= self._again:
+            self._again = self.now + AGAIN
+            for one in list(self._book.open()):
+                self._look(_named(one.about.subject, one.about.session_id))
+        self._do(self._book.advance(self.now))
+
+    def alerts(self) -> Iterable[Record]:
+        """What is to be published; each once."""
+        told, self._told = self._told, []
+        return told
+
+    def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """State that has changed since the last call, in the order in which it has to be written; None: it is gone."""
+        yield from self._book.changed()
+        offset = self._offset.to_bytes(_OFFSET, signed=True)
+        for key, value in self._cohorts.changes():
+            yield _COHORT + key, None if value is None else offset + value
+        dirty, self._dirty = self._dirty, {}
+        for name in dirty:
+            yield name.encode(), self._principals.get(name)
+
+    # --- looking ---------------------------------------------------------------------------------------
+
+    def _look(self, name: str) -> None:
+        """Time alone may have changed something."""
+        self._due.pop(name, None)
+        held = self._principals.get(name)
+        if held is None:
+            return
+        who = decode(held)
+        who.trim(self.now, self._keep)
+        self._judge(name, who)
+        told, cohorts, rank = self._settings.long_session, self._cohorts, self._policy.rank
+        for one in who.sessions:
+            if not one.rank:
+                living = self._living(who, one)
+                self._tell(long_session.judge(living, self.now, cohorts, told, rank))
+                self._arm(name, long_session.next_look(living, self.now, cohorts, told, rank))
+        if who.empty:
+            del self._principals[name]
+            self._dirty[name] = None
+        else:
+            self._put(name, who)
+
+    def _judge(self, name: str, who: Principal) -> None:
+        settings, now, plans = self._settings, self.now, self._policy.plan
+        typical = self._rates.typical(settings.timeout_churn.minimum)
+        self._rates.follow(who, now, settings.timeout_churn, self._exempt_churn)
+        self._tell(timeout_churn.judge(who, now, settings.timeout_churn, typical, self._exempt_churn))
+        for one in cap_evasion.judge(who, now, settings.cap_evasion, plans, self._exempt_cap):
+            self._tell(one)
+        self._tell(concurrent_sessions.judge(who, now, settings.concurrent_sessions, plans, self._exempt_crowd))
+        self._arm(name, timeout_churn.next_look(who, settings.timeout_churn, typical))
+        self._arm(name, cap_evasion.next_look(who, now, settings.cap_evasion, plans, self._exempt_cap))
+        self._arm(name, concurrent_sessions.next_look(who, now, plans))
+
+    def _grows_long(self, who: Principal, session_id: str) -> Millis | None:
+        """When this session of it is long, if it lives."""
+        one = next((one for one in who.sessions if one.session_id == session_id and not one.rank), None)
+        if one is None:
+            return None
+        return long_session.next_look(self._living(who, one), self.now, self._cohorts, self._settings.long_session, self._policy.rank)
+
+    def _living(self, who: Principal, one: Known) -> Living:
+        attributes = who.profile(one.profile).attributes(who.subject)
+        return Living(one.session_id, one.epoch, attributes, one.opened_at, one.started_at, 0, abnormal_after=self._abnormal_after(attributes))
+
+    def _abnormal_after(self, attributes: Attributes) -> Millis | None:
+        if not self._some_abnormal:
+            return None
+        return min((rule.abnormal_after for rule in self._policy.matching(attributes, self.now) if rule.abnormal_after is not None), default=None)
+
+    def _arm(self, name: str, when: Millis | None) -> None:
+        """Look at it at `when`, unless it is looked at earlier; what is past already is found by looking again."""
+        if when is None or when >= NEVER or when >= self._due.get(name, NEVER):
+            return
+        if when > self.now or not when:
+            self._due[name] = when
+            heappush(self._queue, (when, name))
+
+    def _put(self, name: str, who: Principal) -> None:
+        self._principals[name] = encode(who)
+        self._dirty[name] = None
+
+    # --- cohorts ---------------------------------------------------------------------------------------
+
+    def _learn(self, record: Lifecycle, offset: int) -> None:
+        """Count a session's end, but in no cohort that has counted it before the replay."""
+        told, rank = self._settings.long_session, self._policy.rank
+        cleared = long_session.over(record)
+        if cleared is not None:
+            self._tell(cleared)
+        ahead = [key for key, applied in self._ahead.items() if applied >= offset]
+        if not ahead:
+            self._ahead.clear()
+            long_session.learn(record, self._cohorts, told, rank)
+            return
+        before = self._cohorts.stored(ahead)
+        long_session.learn(record, self._cohorts, told, rank)
+        for key, stored in before.items():
+            self._cohorts.load(key, stored)
+
+    # --- telling ---------------------------------------------------------------------------------------
+
+    def _tell(self, one: Finding | Cleared | None) -> None:
+        if one is not None:
+            self._do(self._book.take(one))
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, ActDue):
+                self.acts.append(effect)
+            elif isinstance(effect, Forgotten):
+                self._told.append(encode_forgotten(effect.fingerprint))
+            else:
+                self._told.append(encode_alert(effect))
+
+    # --- the policy ------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        policy = self._rules()
+        if policy is not self._policy:
+            self._take_up(policy)
+            self._do(self._book.tell(self._settings, self.now))
+            self._cohorts.fade_by(self._settings.long_session.fades)
+
+    def _take_up(self, policy: CompiledPolicy) -> None:
+        self._policy, self._settings = policy, policy.detection
+        self._keep = Keep.of(self._settings)
+        self._exempt_churn = self._exempt(self._settings.timeout_churn)
+        self._exempt_cap = self._exempt(self._settings.cap_evasion)
+        self._exempt_crowd = self._exempt(self._settings.concurrent_sessions)
+        rules = (policy.defaults, *policy.rules, *policy.exceptions)
+        self._some_abnormal = any(rule.abnormal_after is not None for rule in rules)
+
+    def _exempt(self, told: Common) -> Exempt:
+        return partial(exempted, told.exempt, rank=self._policy.rank) if told.exempt else nobody
+
+
+def _name(record: Lifecycle) -> str:
+    return _named(record.attributes.subject, record.session_id)
+
+
+def _named(subject: str | None, session_id: str | None) -> str:
+    return f"p/{subject}" if subject is not None else f"s/{session_id}"

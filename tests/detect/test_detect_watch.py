@@ -1,0 +1,200 @@
+"""What one partition is watched with: from lifecycle records to alerts, and the same whatever is killed when."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.core.events import Attributes
+from monitor.core.instants import DAY, HOUR, MINUTE, SECOND
+from monitor.core.lifecycle import Lifecycle, LifecycleType
+from monitor.core.reasons import Reason
+from monitor.detect.watch import Watch
+from monitor.policy import compile_policy
+from monitor.wire.alerts import AlertRecord, AlertState, decode_alert
+from monitor.wire.lifecycle import encode_lifecycle
+
+NOW = 1_795_000_000_000
+POLICY = compile_policy("""
+version: 1
+defaults: {idle: 10m, absolute: 12h}
+rules:
+  - {name: few, when: {workload: [console]}, concurrent: 2}
+  - {name: short, when: {workload: [agent-run]}, abnormal_after: 3h}
+detect: {timeout_churn: {count: 3, window: 1h, resolve_after: 5m}, storm: {per_subject: 50, per_alert: 500}}
+""")
+
+
+class Stream:
+    """Lifecycle records as a worker writes them: each session's own, one access event after the other."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+        self._offset = 0
+
+    def add(self, type_: LifecycleType, at: int, session: str, subject: str = "alice", *, opened: int = NOW, **more: Any) -> None:
+        self._offset += 1
+        known = Attributes(subject=subject, workload=more.pop("workload", "chat"))
+        record = Lifecycle(type_, session, 0, at, at, 0, self._offset, known, opened, opened, opened, (1, 0, 0, 0), **more)
+        self.values.append(encode_lifecycle(record).value or b"")
+
+    def opened(self, at: int, session: str, subject: str = "alice", **more: Any) -> None:
+        self.add(LifecycleType.OPENED, at, session, subject, opened=at, **more)
+
+    def timed_out(self, at: int, session: str, subject: str = "alice", **more: Any) -> None:
+        self.add(LifecycleType.EXPIRED, at, session, subject, opened=at - 10 * MINUTE, reason=Reason.IDLE_TIMEOUT.value, **more)
+
+
+def told(watch: Watch) -> list[AlertRecord]:
+    return [decode_alert(record.value) for record in watch.alerts() if record.value is not None]
+
+
+def fed(stream: Stream, watch: Watch | None = None, start: int = 0) -> Watch:
+    watch = watch or Watch(0, lambda: POLICY)
+    for offset, value in enumerate(stream.values[start:], start):
+        watch.take(offset, value)
+    return watch
+
+
+def churn(stream: Stream, times: int, subject: str = "alice", begin: int = NOW) -> int:
+    at = begin
+    for number in range(times):
+        at = begin + number * 12 * MINUTE
+        stream.opened(at, f"{subject}-{number}", subject)
+        stream.timed_out(at + 10 * MINUTE, f"{subject}-{number}", subject)
+    return at + 10 * MINUTE
+
+
+def test_churn_one_below_is_silent_at_it_fires_once_and_after_it_resolves() -> None:
+    stream = Stream()
+    last = churn(stream, 2)
+    watch = fed(stream)
+    assert told(watch) == []
+    stream.opened(last + SECOND, "third")
+    stream.timed_out(last + 10 * MINUTE, "third")
+    fed(stream, watch, 4)
+    (alert,) = told(watch)
+    assert (alert.alert, alert.state, alert.subject) == ("timeout_churn", AlertState.FIRING, "alice")
+    assert alert.evidence["seen"]["timeouts"] == 3
+    for minute in range(0, 120):
+        watch.advance(last + 10 * MINUTE + minute * MINUTE)
+    (over,) = [one for one in told(watch) if one.state is AlertState.RESOLVED]
+    assert (over.fingerprint, over.since) == (alert.fingerprint, alert.since)
+
+
+def test_a_session_is_long_by_its_rule_while_it_lives_and_no_more_when_it_ends() -> None:
+    stream = Stream()
+    stream.opened(NOW, "run", "svc", workload="agent-run")
+    watch = fed(stream)
+    watch.advance(NOW + 3 * HOUR - 1)
+    assert told(watch) == []
+    watch.advance(NOW + 3 * HOUR)
+    (alert,) = told(watch)
+    assert (alert.alert, alert.session_id) == ("long_session", "run")
+    for minute in range(30):
+        watch.advance(NOW + 3 * HOUR + minute * MINUTE)
+    assert all(one.state is AlertState.FIRING for one in told(watch)), "it lives: it is seen again"
+    stream.add(LifecycleType.CLOSED, NOW + 4 * HOUR, "run", "svc", workload="agent-run", reason="closed")
+    fed(stream, watch, 1)
+    watch.advance(NOW + 5 * HOUR)
+    assert [one.state for one in told(watch)][-1] is AlertState.RESOLVED
+
+
+def test_too_many_at_once_until_one_ends() -> None:
+    stream = Stream()
+    for number in range(3):
+        stream.opened(NOW + number, f"c-{number}", workload="console")
+    watch = fed(stream)
+    (alert,) = told(watch)
+    assert (alert.alert, alert.evidence["seen"]["sessions"]) == ("concurrent_sessions", 3)
+
+
+def test_what_is_no_record_is_counted_and_passed_over() -> None:
+    watch = Watch(0, lambda: POLICY)
+    watch.take(0, b"{}")
+    assert (watch.refused, told(watch)) == (1, [])
+
+
+def test_a_policy_that_disables_a_detector_ends_its_alerts() -> None:
+    stream = Stream()
+    churn(stream, 3)
+    policy = POLICY
+    watch = fed(stream, Watch(0, lambda: policy))
+    assert [one.state for one in told(watch)] == [AlertState.FIRING]
+    policy = compile_policy("version: 1\ndefaults: {idle: 10m, absolute: 12h}\ndetect: {timeout_churn: {enabled: false}}\n")
+    watch.advance(watch.now + SECOND)
+    assert [one.state for one in told(watch)] == [AlertState.RESOLVED]
+
+
+# --- crashes -------------------------------------------------------------------------------------------
+
+histories = st.lists(
+    st.tuples(st.sampled_from(["alice", "bob"]), st.integers(1, 40), st.booleans()), min_size=1, max_size=40
+)
+"""Whose session begins so many minutes after the one before, and whether it times out."""
+
+
+def written(history: Iterable[tuple[str, int, bool]]) -> Stream:
+    stream, at = Stream(), NOW
+    for number, (subject, minutes, ends) in enumerate(history):
+        at += minutes * MINUTE
+        stream.opened(at, f"s{number}", subject)
+        if ends:
+            stream.timed_out(at + 10 * MINUTE, f"s{number}", subject)
+            at += 10 * MINUTE
+    return stream
+
+
+def lives(alerts: Iterable[AlertRecord]) -> set[tuple[str, str, int]]:
+    return {(one.fingerprint, one.state.value, int(one.since)) for one in alerts}
+
+
+def state_of(watch: Watch) -> dict[bytes, bytes]:
+    return {key: value for key, value in watch.changed() if value is not None and not key.startswith((b"alert/", b"pending/", b"cohort/"))}
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, st.data())
+def test_whatever_part_of_a_checkpoint_was_written_a_replay_comes_to_the_same(history: list[tuple[str, int, bool]], data: st.DataObject) -> None:
+    stream = written(history)
+    straight = fed(stream)
+    expected = lives(told(straight))
+    log: dict[bytes, bytes] = {}
+
+    def write(changes: list[tuple[bytes, bytes | None]]) -> None:
+        for key, value in changes:
+            if value is None:
+                log.pop(key, None)
+            else:
+                log[key] = value
+
+    seen: list[AlertRecord] = []
+    committed = 0
+    for _ in range(data.draw(st.integers(1, 3))):
+        watch = Watch(0, lambda: POLICY)
+        for key, value in log.items():
+            watch.restore(key, value)
+        first = data.draw(st.integers(committed, len(stream.values)))
+        for offset in range(committed, first):
+            watch.take(offset, stream.values[offset])
+        write(list(watch.changed()))
+        seen += told(watch)
+        committed = first
+        second = data.draw(st.integers(first, len(stream.values)))
+        for offset in range(first, second):
+            watch.take(offset, stream.values[offset])
+        seen += told(watch)
+        changes = list(watch.changed())
+        write(changes[: data.draw(st.integers(0, len(changes)))])  # and then it is killed
+    watch = Watch(0, lambda: POLICY)
+    for key, value in log.items():
+        watch.restore(key, value)
+    fed(stream, watch, committed)
+    seen += told(watch)
+    assert lives(seen) == expected
+    whole = dict(log)
+    whole.update({key: value for key, value in watch.changed() if value is not None})
+    kept = {key: value for key, value in whole.items() if key.startswith((b"p/", b"s/"))}
+    assert kept == state_of(straight)
+    assert DAY > HOUR
