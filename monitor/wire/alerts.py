@@ -1,4 +1,7 @@
-"""Records of session-alerts: what detection has seen, one record for each fingerprint."""
+"""Records of session-alerts: what detection has seen, one record for each fingerprint.
+
+Under keys that begin with `~` stand records of other kinds: `monitor.wire.silences`.
+"""
 
 from enum import StrEnum
 from typing import Any, Final
@@ -22,7 +25,7 @@ class AlertState(StrEnum):
 
 
 class AlertRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An alert as it stands on the topic."""
+    """An alert as it stands on the topic. A record with the same `fingerprint`, `state` and `since` as one before has newer figures at the most."""
 
     fingerprint: str
     alert: str
@@ -35,9 +38,24 @@ class AlertRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: str | None = None
     session_id: str | None = None
     evidence: dict[str, Any] = {}
+    """`expected`, `seen`, `sessions`, `cohort`; `cut` where not all of it is here."""
+    gateway: str | None = None
+    workload: str | None = None
+    tenant: str | None = None
+    silenced_by: tuple[str, ...] = ()
+    """The silences that keep it from people."""
+    count: int | None = None
+    """Of a storm alone: how many alerts it stands for. They are not raised one by one."""
+    ended: Instant | None = None
+    """When it was over; of a resolved one alone."""
 
 
 _reader: Final = reader(AlertRecord)
+
+
+def is_alert(key: bytes | None) -> bool:
+    """Whether what stands under this key is an alert, or the tombstone of one."""
+    return key is not None and key[:1] not in {b"", b"~"}
 
 
 def encode_alert(alert: AlertRecord) -> Record:
@@ -47,6 +65,11 @@ def encode_alert(alert: AlertRecord) -> Record:
     return Record(alert.fingerprint.encode(), encode(alert), headers)
 
 
+def encode_forgotten(fingerprint: str) -> Record:
+    """The tombstone of an alert that was over long ago."""
+    return Record(fingerprint.encode(), None, [])
+
+
 def decode_alert(value: bytes | None) -> AlertRecord:
-    """The alert in these bytes. Raises BadRecord."""
+    """The alert in these bytes. Raises BadRecord. Ask `is_alert` of the key first."""
     return decode(_reader, value)

@@ -20,6 +20,7 @@ from monitor.wire.events import encode_source_alive, encode_tick
 from monitor.wire.lifecycle import encode_lifecycle
 from monitor.wire.problem import refusal
 from monitor.wire.receipts import Applied, Refused, Stopped, encode_receipt
+from monitor.wire.silences import SilenceRecord, encode_silence
 from monitor.wire.times import Instant, parse_time
 
 NOON: Final = parse_time("2026-11-23T07:09:00.123Z")
@@ -105,6 +106,21 @@ ALERT: Final = AlertRecord(
     "c1f0a7", "timeout_churn", AlertState.FIRING, "warning", Instant(NOON), Instant(DEADLINE),
     "alice@example.com timed out 6 times within an hour", "alice@example.com", evidence={"timeouts": 6, "window": "1h"},
 )  # fmt: skip
+RESOLVED: Final = AlertRecord(
+    "7be204", "unenforced", AlertState.RESOLVED, "critical", Instant(NOON), Instant(DEADLINE),
+    "gateway/eu-1 let 2 requests of an ended session pass after its receipt", None, "s-81f2",
+    {"expected": {"late": 0}, "seen": {"late": 2}, "sessions": ["s-81f2"], "cohort": {}},
+    "gateway/eu-1", "inference", "acme", ("s-20261123",), None, Instant(DEADLINE),
+)  # fmt: skip
+STORM: Final = AlertRecord(
+    "0d41aa", "timeout_churn", AlertState.FIRING, "warning", Instant(NOON), Instant(DEADLINE),
+    "timeout_churn: 9950 more since 50 alerts began within 10m; they are counted here and not raised one by one",
+    evidence={"expected": {"alerts": 50, "window": "10m"}, "seen": {"alerts": 9950}, "sessions": ["s-1", "s-2"], "cohort": {}}, count=9950,
+)  # fmt: skip
+SILENCE: Final = SilenceRecord(
+    "s-20261123", ("alert=unenforced", "gateway=~gateway/eu-[12]"), "bob@example.com", "eu is being upgraded, change 4711",
+    Instant(NOON), Instant(NOON + 2 * HOUR),
+)  # fmt: skip
 
 
 def examples() -> dict[str, list[Any]]:
@@ -119,7 +135,8 @@ def examples() -> dict[str, list[Any]]:
         "receipt-refused": [encode_receipt(REFUSED).value],
         "receipt-stopped": [encode_receipt(STOPPED).value],
         "lifecycle": [encode_lifecycle(lifecycle).value for lifecycle in LIFECYCLES],
-        "alert": [encode_alert(ALERT).value],
+        "alert": [encode_alert(alert).value for alert in (ALERT, RESOLVED, STORM)],
+        "silence": [encode_silence(SILENCE, NOON).value],
         "dead-letter-digest": [encode(Digest("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 0))],
         "problem": [refusal("idle_timeout", EXPIRE.reauth, session_id="s-81f2", effective_at=DEADLINE).body],
     }  # fmt: skip

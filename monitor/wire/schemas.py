@@ -22,6 +22,7 @@ from monitor.wire.examples import examples
 from monitor.wire.lifecycle import LifecycleRecord
 from monitor.wire.problem import Problem
 from monitor.wire.receipts import Applied, Refused, Stopped
+from monitor.wire.silences import SilenceRecord
 from monitor.wire.times import TokenInstant
 
 Schema: TypeAlias = dict[str, Any]
@@ -38,6 +39,7 @@ _RECORDS: Final[dict[str, type[msgspec.Struct]]] = {
     "receipt-stopped": Stopped,
     "lifecycle": LifecycleRecord,
     "alert": AlertRecord,
+    "silence": SilenceRecord,
     "dead-letter-digest": Digest,
     "problem": Problem,
 }
@@ -114,6 +116,11 @@ def _narrow(name: str, body: Schema) -> None:
     elif name == "control":
         for member in ("id", "by", "reason"):
             properties[member] = {**properties[member], "minLength": 1}
+    elif name == "silence":
+        properties["id"] = {"type": "string", "pattern": "^[0-9A-Za-z._-]{1,64}$"}
+        for member in ("by", "reason"):
+            properties[member] = {**properties[member], "minLength": 1}
+        properties["matchers"] = {**properties["matchers"], "minItems": 1}
 
 
 def _narrow_event(name: str, body: Schema) -> None:

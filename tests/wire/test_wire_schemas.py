@@ -18,6 +18,7 @@ from monitor.wire.events import decode_record
 from monitor.wire.lifecycle import decode_lifecycle
 from monitor.wire.receipts import decode_receipt
 from monitor.wire.schemas import files, schemas
+from monitor.wire.silences import decode_silence
 from tests.data.bad_records import bad_records
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "receipt-stopped": decode_receipt,
     "lifecycle": decode_lifecycle,
     "alert": decode_alert,
+    "silence": decode_silence,
 }
 
 
