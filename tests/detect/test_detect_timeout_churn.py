@@ -8,7 +8,15 @@ from monitor.core.instants import HOUR, MINUTE, NEVER
 from monitor.detect.finding import Cleared, Finding, Subject
 from monitor.detect.principal import Principal, decode, encode, nobody
 from monitor.detect.settings import Detector, TimeoutChurn
-from monitor.detect.timeout_churn import MOST_COHORTS, MOST_COUNT, Rate, Rates, judge, next_look, nothing_known
+from monitor.detect.timeout_churn import (
+    MOST_COHORTS,
+    MOST_COUNT,
+    Rate,
+    Rates,
+    judge,
+    next_look,
+    nothing_known,
+)
 from tests.detect.test_detect_principal import Story, T
 
 TOLD = TimeoutChurn(window=HOUR, count=4, factor=3.0, minimum=5)
