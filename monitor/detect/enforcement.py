@@ -59,6 +59,19 @@ class Standing(msgspec.Struct, frozen=True):
     oldest_unapplied: Ordered | None
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """Whether anything is awaited of one gateway."""
+
+    gateway: str
+    stopped: bool
+    heard: Millis
+    """The append time of its newest receipt where that was told, else its `at`."""
+    unapplied: int
+    oldest: Ordered | None
+    since: Millis | None
+    """Since when the oldest waits: it was appended, or later, when the gateway first told what it had applied."""
+
+
 class _Commands:
     """Of one partition, in the order of their offsets."""
 
@@ -93,7 +106,7 @@ class _Gateway:
     """What one gateway has said."""
 
     def __init__(self, first: Millis) -> None:
-        self.first, self.last_seen, self.stopped = first, first, False
+        self.first, self.last_seen, self.heard, self.stopped = first, first, first, False
         self.begun: Millis | None = None
         """The first word of what is applied, since it last began."""
         self.steps: dict[int, _Steps] = {}
@@ -101,7 +114,7 @@ class _Gateway:
         self.view_age: Millis | None = None
         self.refused: dict[tuple[str, str | None], int] = {}
 
-    def take(self, receipt: Receipt) -> None:
+    def take(self, receipt: Receipt, appended: LogMillis | None) -> None:
         if isinstance(receipt, Applied):
             if self.begun is None or self.stopped:
                 # Of a name that comes back after its end: the time between is nobody's.
@@ -114,6 +127,7 @@ class _Gateway:
             # Written again after an outage of the broker, it says the same.
             self.refused[name] = max(receipt.inflight_cut, self.refused.get(name, 0))
         self.last_seen, self.stopped = int(receipt.at), isinstance(receipt, Stopped)
+        self.heard = self.last_seen if appended is None else appended
 
     def state(self, now: Millis) -> GatewayState:
         if self.stopped:
@@ -132,6 +146,8 @@ class Ledger:
         """Nothing is known yet."""
         self._commands: dict[int, _Commands] = {}
         self._gateways: dict[str, _Gateway] = {}
+        self._by_session: dict[str, list[Ordered]] | None = None
+        """Made when it is first asked for."""
 
     @property
     def gateways(self) -> list[str]:
@@ -145,19 +161,22 @@ class Ledger:
             known.offsets.append(command.offset)
             known.appended.append(command.appended)
             known.session_ids.append(command.session_id)
+            if self._by_session is not None:
+                self._by_session.setdefault(command.session_id, []).append(command)
 
-    def take_receipt(self, receipt: Receipt) -> None:
-        """A receipt that was written."""
+    def take_receipt(self, receipt: Receipt, appended: LogMillis | None = None) -> None:
+        """A receipt that was written, and when it was appended, where that is known."""
         gateway = self._gateways.get(receipt.gateway)
         if gateway is None:
             gateway = self._gateways[receipt.gateway] = _Gateway(int(receipt.at))
-        gateway.take(receipt)
+        gateway.take(receipt, appended)
 
     def forget(self, before: Millis) -> None:
         """Let go of commands that were appended before then, and of gateways that have said nothing since. O(what is held)."""
         for known in self._commands.values():
             # Append times ascend with the offsets.
             count = bisect_left(known.appended, before)
+            self._forget_sessions(known.session_ids[:count])
             del known.offsets[:count], known.appended[:count], known.session_ids[:count]
         self._gateways = {name: one for name, one in self._gateways.items() if one.last_seen >= before}
         for gateway in self._gateways.values():
@@ -184,6 +203,32 @@ class Ledger:
                 found[name] = None
         return found
 
+    def since(self, gateway: str, session_id: str, ended: LogMillis) -> Millis | None:
+        """Since when, by its own clock, this gateway has the first command about the session in force that was appended at or after `ended`; None: it has not said so."""
+        if self._by_session is None:
+            self._by_session = self._index()
+        told = self._gateways.get(gateway)
+        command = next((one for one in self._by_session.get(session_id, ()) if one.appended >= ended), None)
+        if told is None or command is None:
+            return None
+        steps = told.steps.get(command.partition)
+        return None if steps is None else steps.when(command.offset)
+
+    def waiting(self) -> Iterator[Waiting]:
+        """What is awaited of each gateway. O(partitions) for each."""
+        for name in self.gateways:
+            gateway = self._gateways[name]
+            unapplied, oldest = (0, None) if gateway.stopped else self._unapplied(gateway)
+            begun = gateway.first if gateway.begun is None else gateway.begun
+            yield Waiting(
+                name, gateway.stopped, gateway.heard, unapplied, oldest, None if oldest is None else max(oldest.appended, begun)
+            )  # fmt: skip
+
+    def has_applied(self, gateway: str, command: Ordered) -> bool:
+        """Whether this gateway has the command in force, also one that has been forgotten."""
+        told = self._gateways.get(gateway)
+        return told is not None and told.position(command.partition) >= command.offset
+
     def standings(self, now: Millis) -> Iterator[Standing]:
         """How each gateway stands at `now`. O(commands) for each."""
         for name in self.gateways:
@@ -197,6 +242,22 @@ class Ledger:
             gateway.control, gateway.view_age, len(gateway.refused), sum(gateway.refused.values()), took.total(),
             quantile(took, 0.5), quantile(took, 0.99), unapplied, oldest,
         )  # fmt: skip
+
+    def _forget_sessions(self, session_ids: list[str]) -> None:
+        """Of each, the oldest command."""
+        if self._by_session is not None:
+            for session_id in session_ids:
+                commands = self._by_session[session_id]
+                del commands[0]
+                if not commands:
+                    del self._by_session[session_id]
+
+    def _index(self) -> dict[str, list[Ordered]]:
+        found: dict[str, list[Ordered]] = {}
+        for partition, known in self._commands.items():
+            for offset, appended, session_id in zip(known.offsets, known.appended, known.session_ids, strict=True):
+                found.setdefault(session_id, []).append(Ordered(partition, offset, appended, session_id))
+        return found
 
     def _took(self, gateway: _Gateway) -> Counter[Millis]:
         """How many commands took how long."""

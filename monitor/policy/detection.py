@@ -26,7 +26,7 @@ _DURATIONS: Final = MappingProxyType({
 
 _COUNTS: Final = MappingProxyType({
     "minimum": (1, 1_000_000), "count": (1, LARGEST_COUNT), "parts": (2, LARGEST_COUNT),
-    "networks": (2, LARGEST_COUNT), "user_agents": (2, LARGEST_COUNT), "prefix_v4": (1, 32), "prefix_v6": (1, 128),
+    "networks": (2, 64), "user_agents": (2, 64), "prefix_v4": (1, 32), "prefix_v6": (1, 128),
     "per_subject": (1, 1_000_000), "per_alert": (1, 1_000_000),
 })  # fmt: skip
 """Field -> the least and the most."""

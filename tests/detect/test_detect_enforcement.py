@@ -199,3 +199,55 @@ def test_it_says_what_a_naive_ledger_says(told) -> None:
     for asked in naive.commands:
         for gateway, took in one.applied(asked).items():
             assert took == naive.took(gateway, asked)
+
+
+# --- what detectors ask ---------------------------------------------------------------------------------------------
+
+
+def test_since_when_a_gateway_has_the_first_command_of_an_end_in_force() -> None:
+    first, second, other = Ordered(0, 1, T + 10, "s"), Ordered(0, 4, T + 40, "s"), Ordered(0, 3, T + 30, "r")
+    one = ledger(applied("g", 0, 0), first, applied("g", 12, 1), other, second, applied("g", 45, 4))
+    assert [one.since("g", "s", T + ended) for ended in (10, 11, 40, 41)] == [T + 12, T + 45, T + 45, None]
+    assert (one.since("g", "r", T), one.since("h", "s", T), one.since("g", "nobody", T)) == (T + 45, None, None)
+    third = Ordered(0, 9, T + 90, "s")
+    one.take_command(third)
+    assert one.since("g", "s", T + 41) is None
+    one.take_receipt(applied("g", 93, 9))
+    assert one.since("g", "s", T + 41) == T + 93
+    one.forget(T + 40)
+    assert [one.since("g", "s", T + ended) for ended in (0, 41)] == [T + 45, T + 93]
+    assert one.since("g", "r", T) is None
+    one.forget(T + 91)
+    assert one.since("g", "s", T) is None
+
+
+def test_what_is_awaited_of_a_gateway() -> None:
+    one = ledger(command(1, 10), applied("g", 20, 0), command(2, 30), Stopped("h", T + 5))
+    assert [(found.gateway, found.stopped, found.unapplied, found.since) for found in one.waiting()] == [("g", False, 2, T + 20), ("h", True, 0, None)]
+    one.take_receipt(applied("g", 33, 1))
+    (found, _) = one.waiting()
+    assert (found.unapplied, found.oldest, found.since, found.heard) == (1, command(2, 30), T + 30, T + 33)
+    assert [one.has_applied("g", command(offset, 0)) for offset in (1, 2)] == [True, False]
+    assert not one.has_applied("nobody", command(1, 0))
+
+
+def test_who_tells_when_a_receipt_was_appended_is_heard_by_the_brokers_clock() -> None:
+    one = ledger()
+    one.take_receipt(applied("g", -60_000, 1), T + 7)
+    (found,) = one.waiting()
+    assert (found.heard, standing(one).last_seen) == (T + 7, T - 60_000)
+
+
+@given(histories(), st.integers(-5, 130))
+def test_what_detectors_ask_is_what_the_lists_say(told, asked) -> None:
+    one, naive = ledger(*told[: len(told) // 2]), Naive(told)
+    one.since("g", "s-0-1", T)  # from here on the index is kept up to date
+    for what in told[len(told) // 2 :]:
+        (one.take_command if isinstance(what, Ordered) else one.take_receipt)(what)
+    for about in naive.commands:
+        for gateway in one.gateways:
+            covering = [at for position, at in naive.history(gateway, about.partition) if position >= about.offset]
+            wanted = covering[0] if covering and about.appended >= T + asked else None
+            assert one.since(gateway, about.session_id, T + asked) == wanted
+    for found in one.waiting():
+        assert (found.unapplied, found.oldest and found.oldest.appended) == naive.standing(found.gateway)[2:]

@@ -1,0 +1,159 @@
+"""`session_moved`: one session from several networks, or with several user agents, within a window."""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Final, Self
+
+import msgspec
+
+from monitor.core.events import Attributes
+from monitor.core.instants import Millis
+from monitor.core.lifecycle import Lifecycle, LifecycleType
+from monitor.detect.finding import MOST_SESSIONS, Cleared, Finding, Subject
+from monitor.detect.settings import Detector, SessionMoved
+from monitor.policy.durations import format_duration
+
+MOST_PLACES: Final = 64
+"""Networks of one session, and user agents, that are held: of more the newest."""
+SIGHTINGS: Final = frozenset({LifecycleType.OPENED, LifecycleType.ATTRIBUTES_CHANGED, LifecycleType.REAUTHENTICATED})
+"""Records that stand for something that the principal did, with what it was then known by."""
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    """The state as it is written."""
+
+    session_id: str
+    subject: str | None
+    tenant: str | None
+    newest: Millis
+    networks: dict[bytes, Millis]
+    user_agents: dict[bytes, Millis]
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Packed).decode
+
+
+def network_of(client_ip: str | None, settings: SessionMoved) -> bytes | None:
+    """The network of an address, as its bytes and one for the length of the prefix; None of what is no address."""
+    if client_ip is None:
+        return None
+    try:
+        address = ip_address(client_ip)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    prefix, unused = settings.prefix_v4, 32 - settings.prefix_v4
+    if isinstance(address, IPv6Address):
+        prefix, unused = settings.prefix_v6, 128 - settings.prefix_v6
+    packed = address.packed
+    return (int.from_bytes(packed) >> unused << unused).to_bytes(len(packed)) + bytes((prefix,))
+
+
+def name_of(network: bytes) -> str:
+    """As people write it: `10.1.0.0/16`."""
+    return str(ip_network((network[:-1], network[-1])))
+
+
+class Whereabouts:
+    """Where one session has been seen lately. A sighting counts while it is less than `window` old.
+
+    Told of the same sightings in whatever order, and however often, it comes to the same. At most `MOST_PLACES`
+    of a kind are held; a network is one of the prefix that held when it was seen, and counts while that holds.
+    """
+
+    __slots__ = ("networks", "newest", "session_id", "subject", "tenant", "user_agents")
+
+    def __init__(self, session_id: str) -> None:
+        """Nothing has been seen yet."""
+        self.session_id = session_id
+        self.subject: str | None = None
+        self.tenant: str | None = None
+        self.newest: Millis = 0
+        """The instant of the newest sighting."""
+        self.networks: dict[bytes, Millis] = {}
+        self.user_agents: dict[bytes, Millis] = {}
+
+    def take(self, record: Lifecycle, settings: SessionMoved, exempt: Callable[[Attributes], bool]) -> Finding | Cleared | None:
+        """What stands out right after a record of this session; None: the record says nothing of where it is."""
+        if record.type not in SIGHTINGS or exempt(record.attributes):
+            return None
+        self.see(record.at, record.attributes, settings)
+        return self.judge(self.newest, settings)
+
+    def see(self, at: Millis, attributes: Attributes, settings: SessionMoved) -> None:
+        """It was seen at `at`, from this address and with this user agent, where they are known."""
+        self.subject, self.tenant = self.subject or attributes.subject, self.tenant or attributes.tenant
+        self.newest = max(self.newest, at)
+        self.forget(self.newest, settings)
+        before = self.newest - settings.window
+        network = network_of(attributes.client_ip, settings)
+        if network is not None:
+            _note(self.networks, network, at, before)
+        if attributes.user_agent:
+            _note(self.user_agents, blake2b(attributes.user_agent.encode(), digest_size=8).digest(), at, before)
+
+    def judge(self, now: Millis, settings: SessionMoved) -> Finding | Cleared:
+        """Whether it stands out at `now`."""
+        networks, agents = self._within(now, settings)
+        about = Subject(Detector.SESSION_MOVED, subject=self.subject, session_id=self.session_id, tenant=self.tenant)
+        if len(networks) < settings.networks and len(agents) < settings.user_agents:
+            return Cleared(about, now)
+        return Finding(
+            about, now,
+            f"one session from {_many(len(networks), 'network')} with {_many(len(agents), 'user agent')} within {format_duration(settings.window)}: "
+            f"fewer than {settings.networks} networks and {settings.user_agents} user agents were expected",
+            expected={"networks_below": settings.networks, "user_agents_below": settings.user_agents, "window_ms": settings.window},
+            seen={
+                "networks": len(networks), "user_agents": len(agents), "sessions": 1,
+                "addresses": [name_of(network) for network in sorted(networks, key=lambda one: (networks[one], one))[-MOST_SESSIONS:]],
+            },
+            sessions=(self.session_id,),
+        )  # fmt: skip
+
+    def next_look(self, now: Millis, settings: SessionMoved) -> Millis | None:
+        """When it ceases to stand out if nothing more is seen; None: it does not stand out."""
+        networks, agents = self._within(now, settings)
+        last = [sorted(held.values())[-least] for held, least in ((networks, settings.networks), (agents, settings.user_agents)) if len(held) >= least]
+        return max(last) + settings.window if last else None
+
+    def forget(self, now: Millis, settings: SessionMoved) -> bool:
+        """Let go of what no longer counts at `now`; whether nothing is left, and the whole may go."""
+        before = now - settings.window
+        self.networks = {network: at for network, at in self.networks.items() if at > before}
+        self.user_agents = {agent: at for agent, at in self.user_agents.items() if at > before}
+        return not self.networks and not self.user_agents
+
+    def to_bytes(self) -> bytes:
+        """Everything that `from_bytes` needs."""
+        return _encode(_Packed(self.session_id, self.subject, self.tenant, self.newest, self.networks, self.user_agents))
+
+    @classmethod
+    def from_bytes(cls, written: bytes) -> Self:
+        """As it was when it was written. Raises msgspec.DecodeError."""
+        packed = _decode(written)
+        found = cls(packed.session_id)
+        found.subject, found.tenant, found.newest = packed.subject, packed.tenant, packed.newest
+        found.networks, found.user_agents = packed.networks, packed.user_agents
+        return found
+
+    def _within(self, now: Millis, settings: SessionMoved) -> tuple[dict[bytes, Millis], dict[bytes, Millis]]:
+        before = now - settings.window
+        prefixes = {5: settings.prefix_v4, 17: settings.prefix_v6}
+        networks = {network: at for network, at in self.networks.items() if at > before and network[-1] == prefixes[len(network)]}
+        return networks, {agent: at for agent, at in self.user_agents.items() if at > before}
+
+
+def _note(held: dict[bytes, Millis], what: bytes, at: Millis, before: Millis) -> None:
+    if at <= before or at <= held.get(what, before):
+        return
+    held[what] = at
+    if len(held) > MOST_PLACES:
+        # By name where instants are equal: which one goes must not depend on the order of the telling.
+        del held[min(held, key=lambda one: (held[one], one))]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
