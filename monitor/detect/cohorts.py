@@ -117,8 +117,7 @@ class Cohort:
         if landmark != self.landmark:
             self._move(landmark)
             weight = ldexp(weight, HALF_LIVES * (landmark - self.landmark))
-        if at > self.newest:
-            self.newest = at
+        self.newest = max(self.newest, at)
         self.sketch.put(bucket, weight)
         self._changed()
 

@@ -152,6 +152,14 @@ def test_new_habits_outweigh_old_ones() -> None:
     assert cohort.quantile(0.39) == pytest.approx(8 * HOUR, rel=0.011)
 
 
+def test_each_end_counts_for_the_next_question() -> None:
+    one = cohorts((ANALYST, HOUR, T))
+    for age in (2 * HOUR, 3 * HOUR):
+        one.add(ANALYST, age, T)
+        found = one.find(ANALYST, T, 1)
+        assert (found.sample, found.cohort.quantile(1.0)) == (age // HOUR, pytest.approx(age, rel=0.011))
+
+
 def test_a_last_end_that_is_almost_a_sample_is_one() -> None:
     one = cohorts(*[(ANALYST, HOUR, T + second * SECOND) for second in range(5)])
     assert one.find(ANALYST, T + MINUTE, 5).sample == 5
@@ -271,10 +279,10 @@ def test_what_was_much_used_long_ago_goes_before_what_is_used_now() -> None:
     for _ in range(50):
         one.add(BATCH, HOUR, T)
     for _ in range(2):
-        one.add(PUBLIC, HOUR, T + 10 * DAY)
-    one.add(Attributes(roles=("x",)), HOUR, T + 10 * DAY)
+        one.add(PUBLIC, HOUR, T + 2 * HALF_LIVES * DAY)
+    one.add(Attributes(roles=("x",)), HOUR, T + 2 * HALF_LIVES * DAY)
     assert one.dropped == 10 - int(8 * KEPT)
-    assert one.find(PUBLIC, T + 10 * DAY, 2).told["width"] == "roles_workload_classification"
+    assert one.find(PUBLIC, T + 2 * HALF_LIVES * DAY, 2).told["width"] == "roles_workload_classification"
     assert key_of(BATCH) not in dict(one.items())
 
 
