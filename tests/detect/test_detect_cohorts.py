@@ -12,7 +12,7 @@ from monitor.core.events import Attributes
 from monitor.core.instants import DAY, HOUR, MINUTE, SECOND
 from monitor.core.lifecycle import Lifecycle, LifecycleType
 from monitor.core.reasons import Reason
-from monitor.detect.cohorts import ENDS, HALF_LIVES, KEPT, MOST, Cohort, Cohorts, Width, age_at_end, key_of
+from monitor.detect.cohorts import ENDS, HALF_LIVES, KEPT, MOST, Cohorts, Width, age_at_end, key_of
 from monitor.testing import Driver
 
 T = 1_795_500_000_000
@@ -131,6 +131,20 @@ def test_the_cohort_is_the_whole_tuple_and_what_is_unknown_is_a_value() -> None:
     assert Cohorts().find(Attributes(), T, 1) is None
 
 
+def test_a_cohort_says_nothing_before_it_has_been_known_for_long_enough() -> None:
+    one = cohorts((PUBLIC, MINUTE, T), (ANALYST, MINUTE, T + HOUR), (ANALYST, MINUTE, T + 2 * HOUR), (ANALYST, MINUTE, T + 30 * MINUTE))
+
+    def asked(at: int) -> tuple:
+        found = one.find(ANALYST, T + at, 3, DAY)
+        return found and found.told["width"], one.matures(ANALYST, T + at, 3, DAY)
+
+    everybody, exact = T + DAY, T + DAY + 30 * MINUTE
+    assert asked(2 * HOUR) == asked(DAY - 1) == (None, everybody)
+    assert asked(DAY) == asked(DAY + 30 * MINUTE - 1) == ("everybody", exact)
+    assert asked(DAY + 30 * MINUTE) == ("roles_workload_classification", None)
+    assert one.matures(ANALYST, T + 2 * HOUR, 5, DAY) is None
+
+
 # --- ageing -------------------------------------------------------------------------------------------------------
 
 
@@ -200,7 +214,7 @@ def alike(one: Cohorts, other: Cohorts, now: int) -> None:
     some, others = dict(one.items()), dict(other.items())
     assert some.keys() == others.keys()
     for key, cohort in some.items():
-        assert (cohort.newest, cohort.landmark) == (others[key].newest, others[key].landmark)
+        assert (cohort.oldest, cohort.newest, cohort.landmark) == (others[key].oldest, others[key].newest, others[key].landmark)
         assert isclose(cohort.count(now), others[key].count(now), rel_tol=1e-9, abs_tol=1e-9)
         for share in (0.31, 0.77, 0.993):
             # Rounding may move a rank that lies on the edge of two by one of them.
@@ -353,7 +367,7 @@ def test_a_record_of_another_half_life_is_read_with_ours() -> None:
 
 @pytest.mark.parametrize(
     ("key", "stored"),
-    [(b"[]", b""), (b"[]", b"\x94\x01\x02\x03\xc4\x01x"), (b"{", None), (b'[["a"],"b","c","d"]', None), (b"[1]", None), (b"\xff", None)],
+    [(b"[]", b""), (b"[]", b"\x95\x01\x02\x03\x04\xc4\x01x"), (b"{", None), (b'[["a"],"b","c","d"]', None), (b"[1]", None), (b"\xff", None)],
 )
 def test_records_that_are_none_are_refused(key, stored) -> None:
     with pytest.raises(InvariantError, match=r"cohort|sketch"):
@@ -361,5 +375,7 @@ def test_records_that_are_none_are_refused(key, stored) -> None:
 
 
 def test_only_what_fades_alike_merges() -> None:
-    with pytest.raises(ValueError, match="halves in"):
-        Cohort(DAY).merge(Cohort(HOUR))
+    one = Cohorts(DAY)
+    with pytest.raises(ValueError, match="halve in"):
+        one.merge(cohorts((ANALYST, HOUR, T), fades=HOUR))
+    assert len(one) == 0
