@@ -222,7 +222,7 @@ def alike(one: Cohorts, other: Cohorts, now: int) -> None:
             assert cohort.quantile(share) in near
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(histories(), st.permutations(range(3)), st.randoms(use_true_random=False))
 def test_the_order_of_feeding_and_merging_changes_nothing(history, order, dice) -> None:
     fades, ends, now = history
@@ -238,7 +238,7 @@ def test_the_order_of_feeding_and_merging_changes_nothing(history, order, dice) 
     alike(parts[order[0]], whole, now)
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(histories(), ATTRIBUTES, st.sampled_from([0.1, 0.5, 0.9, 0.99]), st.integers(1, 6), st.integers(0, 3))
 def test_it_says_what_a_list_of_all_ends_says(history, attributes, share, minimum, later) -> None:
     fades, ends, now = history
@@ -319,7 +319,7 @@ def test_memory_is_bounded_whatever_the_ages_are() -> None:
     assert all(len(cohort.to_bytes()) < 10_240 for _, cohort in one.items())
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(histories(), st.integers(0, 40))
 def test_what_was_written_and_read_back_goes_on_to_the_last_bit(history, cut) -> None:
     fades, ends, _ = history
