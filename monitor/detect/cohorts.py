@@ -33,7 +33,7 @@ Key: TypeAlias = tuple[Any, ...]
 """(roles, workload, classification), or what is left of it when members are taken off its front."""
 
 MOST: Final = 512
-"""Cohorts, of all widths: 4 MiB at the most, and a tenth of that where ages differ as they do."""
+"""Cohorts, of all widths: a little over 4 MiB at the most."""
 
 KEPT: Final = 3 / 4
 """How many of them stay when room is made."""
@@ -90,6 +90,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
 
     fades: Millis
     landmark: int
+    oldest: LogMillis
     newest: LogMillis
     sketch: bytes
 
@@ -100,14 +101,17 @@ _decode: Final = msgspec.msgpack.Decoder(_Stored).decode
 class Cohort:
     """The ages at which the sessions of one cohort ended, the newer the weightier."""
 
-    __slots__ = ("_count", "_quantiles", "fades", "landmark", "newest", "sketch")
+    __slots__ = ("_count", "_quantiles", "fades", "landmark", "newest", "oldest", "sketch")
 
     def __init__(self, fades: Millis) -> None:
         """Empty. `fades` is the half-life."""
         self.fades = fades
         self.landmark = 0
         """In steps of `HALF_LIVES`."""
+        self.oldest: LogMillis = NEVER
+        """Its first end, and ..."""
         self.newest: LogMillis = 0
+        """... its last."""
         self.sketch = Sketch()
         self._count: float | None = None
         self._quantiles: dict[float, float | None] = {}
@@ -117,8 +121,7 @@ class Cohort:
         if landmark != self.landmark:
             self._move(landmark)
             weight = ldexp(weight, HALF_LIVES * (landmark - self.landmark))
-        if at > self.newest:
-            self.newest = at
+        self.oldest, self.newest = min(self.oldest, at), max(self.newest, at)
         self.sketch.put(bucket, weight)
         self._changed()
 
@@ -135,16 +138,14 @@ class Cohort:
         return self._quantiles[share]
 
     def merge(self, other: "Cohort") -> None:
-        """Take in what another has counted, which stays as it is. Both fade alike."""
-        if other.fades != self.fades:
-            raise ValueError(f"a cohort that halves in {other.fades} ms can't be merged into one that does in {self.fades} ms")
+        """Take in what another that fades alike has counted; it stays as it is."""
         self._move(other.landmark)
         sketch = other.sketch
         if other.landmark < self.landmark:
             sketch = Sketch.from_bytes(sketch.to_bytes())
             sketch.fade(ldexp(1.0, HALF_LIVES * (other.landmark - self.landmark)))
         self.sketch.merge(sketch)
-        self.newest = max(self.newest, other.newest)
+        self.oldest, self.newest = min(self.oldest, other.oldest), max(self.newest, other.newest)
         self._changed()
 
     def fade_by(self, fades: Millis) -> None:
@@ -156,8 +157,8 @@ class Cohort:
         self._changed()
 
     def to_bytes(self) -> bytes:
-        """A few hundred bytes, 10 KiB at the most."""
-        return msgspec.msgpack.encode(_Stored(self.fades, self.landmark, self.newest, self.sketch.to_bytes()))
+        """Those of its sketch and a few more: 10 KiB at the most."""
+        return msgspec.msgpack.encode(_Stored(self.fades, self.landmark, self.oldest, self.newest, self.sketch.to_bytes()))
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> "Cohort":
@@ -167,7 +168,8 @@ class Cohort:
         except msgspec.MsgspecError as error:
             raise InvariantError(f"a cohort can't be read: {error}") from error
         cohort = cls(found.fades)
-        cohort.landmark, cohort.newest, cohort.sketch = found.landmark, found.newest, Sketch.from_bytes(found.sketch)
+        cohort.landmark, cohort.oldest, cohort.newest = found.landmark, found.oldest, found.newest
+        cohort.sketch = Sketch.from_bytes(found.sketch)
         return cohort
 
     def _half_lives(self, at: LogMillis) -> float:
@@ -242,17 +244,31 @@ class Cohorts:
         if len(self._cohorts) > self.most:
             self._make_room()
 
-    def find(self, attributes: Attributes, now: LogMillis, minimum: int) -> Found | None:
-        """The narrowest cohort of these attributes that stands on `minimum` ends at `now`; None: not even everybody does."""
-        key = key_of(attributes)
-        for members in range(len(key) + 1):
-            cohort = self._cohorts.get(key[members:])
-            if cohort is not None and (sample := round(cohort.count(now))) >= minimum:
-                return Found(key[members:], cohort, sample)
+    def find(self, attributes: Attributes, now: LogMillis, minimum: int, known_for: Millis = 0) -> Found | None:
+        """The narrowest cohort of these attributes that has something to say at `now`; None: not even everybody has.
+
+        It stands on `minimum` ends, and the first of them was `known_for` ago: of sessions that began together the
+        short ones end first, so that a young cohort knows only those.
+        """
+        for key, cohort in self._of(attributes):
+            if cohort.oldest + known_for <= max(now, cohort.newest) and (sample := round(cohort.count(now))) >= minimum:
+                return Found(key, cohort, sample)
         return None
+
+    def matures(self, attributes: Attributes, now: LogMillis, minimum: int, known_for: Millis) -> LogMillis | None:
+        """The next instant after `now` at which one of them will have been known for long enough."""
+        return min(
+            (
+                at for _, cohort in self._of(attributes)
+                if (at := cohort.oldest + known_for) > max(now, cohort.newest) and round(cohort.count(now)) >= minimum
+            ),
+            default=None,
+        )  # fmt: skip
 
     def merge(self, other: "Cohorts") -> None:
         """Take in what another knows, which stays as it is. Both fade alike."""
+        if other.fades != self.fades:
+            raise ValueError(f"cohorts that halve in {other.fades} ms can't be merged into those that do in {self.fades} ms")
         for key, cohort in other.items():
             self._cohort(key).merge(cohort)
         self.newest = max(self.newest, other.newest)
@@ -302,6 +318,14 @@ class Cohorts:
         if cohort.fades != self.fades:
             cohort.fade_by(self.fades)
             self._changes[known] = None
+
+    def _of(self, attributes: Attributes) -> Iterator[tuple[Key, Cohort]]:
+        """Those that there are, the narrowest first."""
+        key = key_of(attributes)
+        for members in range(len(key) + 1):
+            cohort = self._cohorts.get(key[members:])
+            if cohort is not None:
+                yield key[members:], cohort
 
     def _cohort(self, key: Key) -> Cohort:
         """The one with this key, which is about to change."""

@@ -33,7 +33,7 @@ def judge(living: Living, now: Millis, cohorts: Cohorts, settings: LongSession, 
     Its age so far is held against `factor` times its cohort's `quantile`, or its rule's `abnormal_after` where that is
     shorter; and it is at least `at_least`, whichever says so.
     """
-    bar = _bar(living, now, cohorts, settings, rank)
+    bar = _bar(living, now, cohorts, settings) if _looked_at(living, settings, rank) else None
     age = now - living.opened_at
     if bar is None or age < bar.age:
         return None
@@ -45,13 +45,19 @@ def judge(living: Living, now: Millis, cohorts: Cohorts, settings: LongSession, 
 
 
 def next_look(living: Living, now: Millis, cohorts: Cohorts, settings: LongSession, rank: Rank) -> Millis | None:
-    """The instant from which `judge` finds it long, if nothing changes; it may have passed. None: never, as things stand.
+    """The instant at which to look at it next: not before does `judge` find it long, if nothing changes. It may have passed.
 
-    It changes with the session's attributes, the settings, the policy, and with what the cohorts know: where a cohort
-    learns that sessions are shorter, it comes earlier, but never before `opened_at` + `at_least`.
+    None: never, as things stand. It changes with the session's attributes, the settings, the policy, and with what cohorts
+    learn and forget: where sessions get shorter, it comes earlier, but never before `opened_at` + `at_least`.
     """
-    bar = _bar(living, now, cohorts, settings, rank)
-    return None if bar is None else living.opened_at + bar.age
+    if not _looked_at(living, settings, rank):
+        return None
+    bar = _bar(living, now, cohorts, settings)
+    matures = cohorts.matures(living.attributes, now, settings.minimum, settings.known_for)
+    looks = [] if bar is None else [living.opened_at + bar.age]
+    if matures is not None:
+        looks.append(max(matures, living.opened_at + settings.at_least))
+    return min(looks, default=None)
 
 
 def learn(record: Lifecycle, cohorts: Cohorts, settings: LongSession, rank: Rank) -> bool:
@@ -71,10 +77,12 @@ def about(session_id: str, attributes: Attributes) -> Subject:
     return Subject(Detector.LONG_SESSION, subject=attributes.subject, session_id=session_id, tenant=attributes.tenant)
 
 
-def _bar(living: Living, now: Millis, cohorts: Cohorts, settings: LongSession, rank: Rank) -> Bar | None:
-    if not settings.enabled or exempted(settings.exempt, living.attributes, rank):
-        return None
-    found = cohorts.find(living.attributes, now, settings.minimum)
+def _looked_at(living: Living, settings: LongSession, rank: Rank) -> bool:
+    return settings.enabled and not exempted(settings.exempt, living.attributes, rank)
+
+
+def _bar(living: Living, now: Millis, cohorts: Cohorts, settings: LongSession) -> Bar | None:
+    found = cohorts.find(living.attributes, now, settings.minimum, settings.known_for)
     quantile = None if found is None else found.cohort.quantile(settings.quantile)
     by_rule = living.abnormal_after if living.abnormal_after is not None and living.abnormal_after < NEVER else None
     if quantile is None:

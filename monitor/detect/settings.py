@@ -66,6 +66,8 @@ class LongSession(Common, frozen=True, kw_only=True):
     factor: float = 3.0
     minimum: int = 200
     """Ended sessions that a cohort needs before it says anything; with fewer, a wider cohort is asked."""
+    known_for: Millis = DAY
+    """How long ago the first of them must have ended: before, those that have ended are the short ones."""
     at_least: Millis = HOUR
     """No younger session is long, whatever its cohort says."""
     fades: Millis = 7 * DAY

@@ -20,7 +20,7 @@ from monitor.testing import Driver
 T = 1_795_500_000_000
 ALICE = Attributes(subject="alice", roles=("analyst",), workload="inference", classification="restricted", tenant="acme")
 POLICY = compile_policy("version: 1\ndefaults: {idle: 30m, absolute: 12h}\n")
-USUAL = LongSession(minimum=10)
+USUAL = LongSession(minimum=10, known_for=0)
 
 
 def living(attributes: Attributes = ALICE, *, abnormal_after: int | None = None) -> Living:
@@ -95,6 +95,22 @@ def test_what_has_faded_says_nothing_any_more() -> None:
     assert look(living(), 8 * DAY, known) is None
 
 
+def test_on_its_first_day_a_cohort_knows_only_sessions_that_were_short() -> None:
+    settings_ = msgspec.structs.replace(USUAL, known_for=DAY)
+    known, workday = cohorts([10 * MINUTE] * 20), living()
+    assert look(workday, 8 * HOUR, known, settings_) is None
+    # It is looked at again when the cohort has something to say.
+    assert first(workday, known, settings_) == first(workday, known, settings_, now=T + DAY - 1) == DAY
+    assert look(workday, DAY - 1, known, settings_) is None
+    assert look(workday, DAY, known, settings_) is not None
+    assert first(workday, known, settings_, now=T + DAY) == HOUR
+    # What a rule says holds from the first day on.
+    assert first(living(abnormal_after=2 * HOUR), known, settings_) == 2 * HOUR
+    silent_before_and_long_from(2 * HOUR, living(abnormal_after=2 * HOUR), known, settings_)
+    late = msgspec.structs.replace(workday, opened_at=T + DAY - MINUTE)
+    assert next_look(late, T, known, settings_, POLICY.rank) == late.opened_at + HOUR
+
+
 def test_it_explains_itself() -> None:
     known = cohorts([2 * HOUR + 50 * SECOND] * 10)
     found = look(living(), 7 * HOUR + 30 * SECOND, known)
@@ -162,7 +178,7 @@ AGES = st.lists(st.integers(0, 2 * DAY), max_size=30)
 @settings(max_examples=300)
 @given(AGES, st.none() | st.integers(0, 3 * DAY), st.integers(0, 20), st.sampled_from([0.5, 0.9, 0.99]), st.floats(0.5, 5), st.integers(0, DAY))
 def test_the_next_look_is_the_first_instant_that_it_is_long(ages, abnormal_after, minimum, quantile, factor, at_least) -> None:
-    settings_ = LongSession(minimum=minimum, quantile=quantile, factor=factor, at_least=at_least, fades=10_000 * DAY)
+    settings_ = LongSession(minimum=minimum, known_for=0, quantile=quantile, factor=factor, at_least=at_least, fades=10_000 * DAY)
     known, one = Cohorts(fades=10_000 * DAY), living(abnormal_after=abnormal_after)
     for age in ages:
         known.add(ALICE, age, T)
@@ -176,7 +192,7 @@ def test_the_next_look_is_the_first_instant_that_it_is_long(ages, abnormal_after
 
 def test_a_runaway_agent_in_virtual_time() -> None:
     driver = Driver("version: 1\ndefaults: {idle: 10s, absolute: none}\n", now=T)
-    settings_ = LongSession(minimum=20, at_least=30 * SECOND)
+    settings_ = LongSession(minimum=20, known_for=0, at_least=30 * SECOND)
     known, told = Cohorts(), 0
     looks: list[tuple[int, bool]] = []
     cleared: list[Cleared] = []

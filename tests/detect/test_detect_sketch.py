@@ -39,7 +39,7 @@ def within(alpha: float, told: float, true: int) -> bool:
     return abs(told - true) <= alpha * true * (1 + 1e-9)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(WEIGHTED.filter(bool), SHARES, ALPHAS)
 def test_a_quantile_is_within_alpha_of_the_exact_one(weighted, share, alpha) -> None:
     one = sketch(weighted, alpha=alpha, most=1 << 16)
@@ -75,7 +75,7 @@ def test_what_took_no_time_or_less_took_none() -> None:
     assert sketch([(0, 1.0)]).quantile(1.0) == 0.0
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(WEIGHTED.filter(bool), SHARES, st.integers(1, 40))
 def test_with_few_buckets_a_quantile_may_be_too_long_but_only_in_the_lowest(weighted, share, most) -> None:
     alpha, one = 0.05, sketch(weighted, alpha=0.05, most=most)
@@ -83,7 +83,8 @@ def test_with_few_buckets_a_quantile_may_be_too_long_but_only_in_the_lowest(weig
     lowest = max(one.bucket(duration) or 0 for duration, _ in weighted) - most + 1
     assert len(one.weights) <= most
     if true > 0 and one.bucket(true) < lowest:
-        assert one.bucket(round(told)) in range(lowest - 1, lowest + 2)
+        gamma = (1 + alpha) / (1 - alpha)
+        assert told == pytest.approx(2 * gamma**lowest / (gamma + 1))
         assert told >= true * (1 - alpha)
     else:
         assert within(alpha, told, true)
@@ -96,7 +97,7 @@ def test_ten_years_beside_half_a_second_collapse_nothing() -> None:
     assert sketch([(400, 1.0), (3650 * DAY, 1.0)]).quantile(0.5) > 404
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(DURATIONS, WEIGHTS, st.integers(0, 3)), max_size=60), st.permutations(range(4)), st.booleans(), st.sampled_from([3, 50, 1024]))
 def test_merging_and_adding_in_any_order_comes_to_the_same_bytes(told, order, grouped, most) -> None:
     whole = sketch([(duration, weight) for duration, weight, _ in told], most=most)
