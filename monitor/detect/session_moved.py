@@ -12,6 +12,7 @@ from monitor.core.instants import Millis
 from monitor.core.lifecycle import Lifecycle, LifecycleType
 from monitor.detect.finding import MOST_SESSIONS, Cleared, Finding, Subject
 from monitor.detect.settings import Detector, SessionMoved
+from monitor.detect.words import many
 from monitor.policy.durations import format_duration
 
 MOST_PLACES: Final = 64
@@ -103,7 +104,7 @@ class Whereabouts:
             return Cleared(about, now)
         return Finding(
             about, now,
-            f"one session from {_many(len(networks), 'network')} with {_many(len(agents), 'user agent')} within {format_duration(settings.window)}: "
+            f"one session from {many(len(networks), 'network')} with {many(len(agents), 'user agent')} within {format_duration(settings.window)}: "
             f"fewer than {settings.networks} networks and {settings.user_agents} user agents were expected",
             expected={"networks_below": settings.networks, "user_agents_below": settings.user_agents, "window_ms": settings.window},
             seen={
@@ -153,7 +154,3 @@ def _note(held: dict[bytes, Millis], what: bytes, at: Millis, before: Millis) ->
     if len(held) > MOST_PLACES:
         # By name where instants are equal: which one goes must not depend on the order of the telling.
         del held[min(held, key=lambda one: (held[one], one))]
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
