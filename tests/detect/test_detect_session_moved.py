@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core.events import Attributes
@@ -134,6 +134,15 @@ def test_it_is_bounded_and_empties_with_time() -> None:
     assert not one.forget(T + WINDOW + 998, USUAL)
     assert len(one.to_bytes()) < 70
     assert one.forget(T + WINDOW + 999, USUAL)
+
+
+@settings(max_examples=25)
+@given(st.permutations(range(MOST_PLACES + 3)))
+def test_which_of_too_many_are_held_does_not_depend_on_the_order_of_the_telling(order) -> None:
+    one, _ = told(*(record(0, f"10.{n}.0.1") for n in order))
+    other, _ = told(*(record(0, f"10.{n}.0.1") for n in sorted(order)))
+    assert one.judge(T, SessionMoved(networks=2)) == other.judge(T, SessionMoved(networks=2))
+    assert held(one, 0)[0] == MOST_PLACES
 
 
 def test_the_policy_allows_no_more_places_than_are_held() -> None:
