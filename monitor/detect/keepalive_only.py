@@ -9,6 +9,7 @@ from monitor.core.instants import SECOND, Millis
 from monitor.detect.finding import Cleared, Finding, Subject
 from monitor.detect.living import Living
 from monitor.detect.settings import Detector, KeepaliveOnly
+from monitor.detect.words import many, rounded
 from monitor.policy.durations import format_duration
 
 _LOOKS = 12
@@ -57,7 +58,7 @@ def judge(
         return Cleared(about, now)
     return Finding(
         about, now,
-        f"held open for {format_duration(lasted // SECOND * SECOND)} by {keepalives} keep-alives alone: "
+        f"held open for {rounded(lasted)} by {many(keepalives, 'keep-alive')} alone: "
         f"use was expected within {format_duration(settings.after)}",
         expected={"use_within_ms": settings.after},
         seen={

@@ -8,7 +8,7 @@ from monitor.core.instants import Millis
 from monitor.detect.enforcement import Ledger, Ordered, Waiting
 from monitor.detect.finding import Cleared, Finding, Subject
 from monitor.detect.settings import Detector, Unacknowledged
-from monitor.policy.durations import format_duration
+from monitor.detect.words import many, rounded
 
 
 class Wait(msgspec.Struct, frozen=True, array_like=True):
@@ -82,9 +82,9 @@ def _judge(waiting: Waiting, wait: Wait | None, now: Millis, settings: Unacknowl
         return Cleared(about, now)
     said = []
     if lacks:
-        said.append(f"lacks {max(1, waiting.unapplied)} commands, the oldest for {_round(waited)}: it was expected within {_round(settings.within)}")
+        said.append(f"lacks {many(max(1, waiting.unapplied), 'command')}, the oldest for {rounded(waited)}: it was expected within {rounded(settings.within)}")
     if mute:
-        said.append(f"has said nothing for {_round(silent)}, without word that it stopped: a word was expected every few seconds")
+        said.append(f"has said nothing for {rounded(silent)}, without word that it stopped: a word was expected every few seconds")
     return Finding(
         about, now, f"gateway {waiting.gateway} " + ", and ".join(said),
         expected={"within_ms": settings.within, "silent_ms": settings.silent},
@@ -99,7 +99,3 @@ def _judge(waiting: Waiting, wait: Wait | None, now: Millis, settings: Unacknowl
 
 def _about(gateway: str) -> Subject:
     return Subject(Detector.UNACKNOWLEDGED, gateway=gateway)
-
-
-def _round(duration: Millis) -> str:
-    return format_duration(duration if duration < 10_000 else duration // 1000 * 1000)

@@ -12,6 +12,7 @@ from monitor.core.lifecycle import Lifecycle, LifecycleType
 from monitor.detect.enforcement import Ledger
 from monitor.detect.finding import MOST_SESSIONS, Cleared, Finding, Subject
 from monitor.detect.settings import Detector, Unenforced
+from monitor.detect.words import many, rounded
 from monitor.policy.durations import format_duration
 
 MOST_LATE: Final = 1000
@@ -115,8 +116,8 @@ class Passes:
         longest, covered = max(late.at - late.ended for late in passed), sum(late.covered for late in passed)
         return Finding(
             about, now,
-            f"gateway {self.gateway} let ended sessions pass: {len(passed)} activities of {len(sessions)} sessions, up to "
-            f"{format_duration(max(0, longest))} after the end, {covered} of them after its own receipt; none was expected after "
+            f"gateway {self.gateway} let ended sessions pass: {many(len(passed), 'activity', 'activities')} of {many(len(sessions), 'session')}, up to "
+            f"{rounded(longest)} after the end, {covered} of them after its own receipt; none was expected after "
             f"a receipt, or more than {format_duration(settings.past)} after the end",
             expected={"past_ms": settings.past, "fewer_than": settings.count, "window_ms": settings.window},
             seen={"activities": len(passed), "after_receipt": covered, "longest_ms": longest, "sessions": len(sessions)},

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core.events import Attributes
@@ -18,6 +18,7 @@ from monitor.detect.settings import SessionMoved
 T = 1_795_500_000_000
 USUAL = SessionMoved()
 WINDOW = USUAL.window
+NOTHING = type(None)
 
 
 def nobody(attributes: Attributes) -> bool:
@@ -34,15 +35,20 @@ def told(*records: Lifecycle, settings: SessionMoved = USUAL) -> tuple[Whereabou
     return one, [one.take(told, settings, nobody) for told in records]
 
 
+def held(one: Whereabouts, at: int) -> tuple[int, int]:
+    found = one.judge(T + at, SessionMoved(networks=2, user_agents=2))
+    return (0, 0) if isinstance(found, Cleared) else (found.seen["networks"], found.seen["user_agents"])
+
+
 def kinds(found: list[Any]) -> list[type]:
     return [type(one) for one in found]
 
 
 def test_the_third_network_within_the_window_stands_out_and_the_second_does_not() -> None:
     one, found = told(record(0, "10.0.0.1"), record(1, "10.1.0.1"), record(WINDOW - 1, "10.2.0.1"))
-    assert kinds(found) == [Cleared, Cleared, Finding]
+    assert kinds(found) == [NOTHING, NOTHING, Finding]
     finding = found[-1]
-    assert (finding.at, finding.sessions, finding.about) == (T + WINDOW - 1, ("s-1",), found[0].about)
+    assert (finding.at, finding.sessions, finding.about) == (T + WINDOW - 1, ("s-1",), one.judge(T + 2 * WINDOW, USUAL).about)
     assert (finding.about.session_id, finding.about.subject, finding.about.tenant) == ("s-1", "alice", "acme")
     assert finding.seen == {"networks": 3, "user_agents": 0, "sessions": 1, "addresses": ["10.0.0.0/16", "10.1.0.0/16", "10.2.0.0/16"]}
     assert finding.summary.startswith("one session from 3 networks with 0 user agents within 10m")
@@ -54,21 +60,21 @@ def test_the_third_network_within_the_window_stands_out_and_the_second_does_not(
 
 def test_one_that_is_as_old_as_the_window_does_not_count() -> None:
     _, found = told(record(0, "10.0.0.1"), record(1, "10.1.0.1"), record(WINDOW, "10.2.0.1"))
-    assert kinds(found) == [Cleared, Cleared, Cleared]
+    assert kinds(found) == [NOTHING, NOTHING, NOTHING]
 
 
 def test_a_network_that_is_seen_again_is_no_other_and_stays() -> None:
     one, found = told(record(0, "10.0.0.1"), record(5, "10.1.0.1"), record(10, "10.0.255.9"), record(WINDOW + 4, "10.2.0.1"))
-    assert kinds(found) == [Cleared, Cleared, Cleared, Finding]
+    assert kinds(found) == [NOTHING, NOTHING, NOTHING, Finding]
     assert one.next_look(T + WINDOW + 4, USUAL) == T + WINDOW + 5
 
 
 def test_the_second_user_agent_within_the_window_stands_out() -> None:
     one, found = told(record(0, "10.0.0.1", "firefox"), record(9 * MINUTE, "10.0.0.1", "curl"))
-    assert kinds(found) == [Cleared, Finding]
+    assert kinds(found) == [NOTHING, Finding]
     assert (found[1].seen["networks"], found[1].seen["user_agents"]) == (1, 2)
     assert one.next_look(T + 9 * MINUTE, USUAL) == T + WINDOW
-    assert kinds(told(record(0, None, "firefox"), record(WINDOW, None, "curl"))[1]) == [Cleared, Cleared]
+    assert kinds(told(record(0, None, "firefox"), record(WINDOW, None, "curl"))[1]) == [NOTHING, NOTHING]
 
 
 def test_it_stands_out_until_both_reasons_are_over() -> None:
@@ -99,12 +105,14 @@ def test_a_network_is_that_of_the_standard_library(address, four, six) -> None:
 
 
 def test_what_is_no_sighting_says_nothing_and_neither_does_who_is_exempt() -> None:
-    one, found = told(*(record(n, f"10.{n}.0.1", type_=type_) for n, type_ in enumerate(LifecycleType)))
     sightings = {LifecycleType.OPENED, LifecycleType.ATTRIBUTES_CHANGED, LifecycleType.REAUTHENTICATED}
-    assert [one is not None for one in found] == [type_ in sightings for type_ in LifecycleType]
+    for type_ in LifecycleType:
+        _, found = told(*(record(n, f"10.{n}.0.1", type_=type_) for n in range(3)))
+        assert kinds(found) == [NOTHING, NOTHING, Finding if type_ in sightings else NOTHING]
+    one = Whereabouts("s-1")
     for n in range(5):
         assert one.take(record(n, f"10.{n}.0.1"), USUAL, lambda attributes: attributes.tenant == "acme") is None
-    assert len(one.networks) == 3
+    assert one.forget(T + 5, USUAL)
 
 
 def test_with_a_new_prefix_networks_begin_anew() -> None:
@@ -118,13 +126,23 @@ def test_with_a_new_prefix_networks_begin_anew() -> None:
 
 def test_it_is_bounded_and_empties_with_time() -> None:
     one, found = told(*(record(n, f"{n // 250 + 1}.{n % 250}.0.1", f"agent {n}") for n in range(1000)))
-    assert (len(one.networks), len(one.user_agents)) == (MOST_PLACES, MOST_PLACES)
+    assert held(one, 999) == (MOST_PLACES, MOST_PLACES)
     assert found[-1].seen["networks"] == MOST_PLACES
     assert len(found[-1].seen["addresses"]) == 20
     assert len(one.to_bytes()) < 3000
+    assert held(one, WINDOW + 997) == (2, 2)
     assert not one.forget(T + WINDOW + 998, USUAL)
-    assert (len(one.networks), len(one.user_agents)) == (1, 1)
+    assert len(one.to_bytes()) < 70
     assert one.forget(T + WINDOW + 999, USUAL)
+
+
+@settings(max_examples=25)
+@given(st.permutations(range(MOST_PLACES + 3)))
+def test_which_of_too_many_are_held_does_not_depend_on_the_order_of_the_telling(order) -> None:
+    one, _ = told(*(record(0, f"10.{n}.0.1") for n in order))
+    other, _ = told(*(record(0, f"10.{n}.0.1") for n in sorted(order)))
+    assert one.judge(T, SessionMoved(networks=2)) == other.judge(T, SessionMoved(networks=2))
+    assert held(one, 0)[0] == MOST_PLACES
 
 
 def test_the_policy_allows_no_more_places_than_are_held() -> None:

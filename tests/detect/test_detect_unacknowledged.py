@@ -85,7 +85,7 @@ def test_silence_is_measured_by_the_brokers_clock_where_it_is_told() -> None:
 
 def test_both_are_told_at_once() -> None:
     found = judged(ledger(applied(0, 4), command(5, SECOND)), MINUTE)
-    assert "lacks 1 commands, the oldest for 59s" in found.summary
+    assert "lacks 1 command, the oldest for 59s" in found.summary
     assert "has said nothing for 1m" in found.summary
 
 

@@ -63,7 +63,7 @@ def test_after_its_own_receipt_nothing_may_pass() -> None:
     assert isinstance(found, Finding)
     assert (found.about.gateway, found.about.session_id, found.sessions) == ("g", None, ("s",))
     assert found.seen == {"activities": 1, "after_receipt": 1, "longest_ms": 151, "sessions": 1}
-    assert found.summary.startswith("gateway g let ended sessions pass: 1 activities of 1 sessions, up to 151ms after the end, 1 of them after its own")
+    assert found.summary.startswith("gateway g let ended sessions pass: 1 activity of 1 session, up to 151ms after the end, 1 of them after its own")
 
 
 def test_without_a_receipt_half_a_minute_is_allowed() -> None:
@@ -109,6 +109,7 @@ def test_it_stands_out_for_a_window_and_as_often_as_the_policy_says() -> None:
     settings = Unenforced(count=3)
     one = passes(expired(), *(record(MINUTE + at) for at in range(2)))
     assert isinstance(one.judge(T + MINUTE + 1, ledger(), settings), Cleared)
+    assert one.next_look(T + MINUTE + 1, ledger(), settings) is None
     third = record(2 * MINUTE)
     one.take(third, T, nobody)
     now = T + 2 * MINUTE
@@ -117,8 +118,10 @@ def test_it_stands_out_for_a_window_and_as_often_as_the_policy_says() -> None:
     assert edge == T + 11 * MINUTE
     assert [type(one.judge(at, ledger(), settings)) for at in (edge - 1, edge)] == [Finding, Cleared]
     assert one.next_look(edge, ledger(), settings) is None
-    assert not one.forget(T + 12 * MINUTE - 1, settings)
-    assert one.forget(T + 12 * MINUTE, settings)
+    one.take(record(3 * MINUTE), T, nobody)
+    assert one.next_look(T + 3 * MINUTE, ledger(), settings) == T + 11 * MINUTE + 1  # the second of the four goes then
+    assert not one.forget(T + 13 * MINUTE - 1, settings)
+    assert one.forget(T + 13 * MINUTE, settings)
 
 
 def test_a_copy_of_a_record_counts_once_and_the_exempt_not_at_all() -> None:
@@ -189,6 +192,14 @@ def test_what_came_after_a_receipt_stays_so_when_the_ledger_has_forgotten() -> N
     one = passes(expired(), record(151))
     assert isinstance(one.judge(T + 200, ledger(command(1, 100), applied(150, 1)), USUAL), Finding)
     assert isinstance(Passes.from_bytes(one.to_bytes()).judge(T + MINUTE, ledger(), USUAL), Finding)
+
+
+def test_what_another_partition_has_found_is_taken_over() -> None:
+    told = ledger(command(1, 100), applied(150, 1))
+    one, other = passes(expired(), record(151)), passes(expired(), record(151))
+    assert isinstance(other.judge(T + 200, told, USUAL), Finding)
+    one.merge(other)
+    assert isinstance(one.judge(T + 200, ledger(), USUAL), Finding)
 
 
 def test_bytes_that_are_none_of_ours_are_refused() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core.instants import DAY, HOUR, MINUTE, SECOND
@@ -151,3 +151,26 @@ def test_numbers_are_read_as_they_are_written(quantile, factor) -> None:
     quantile, factor = round(quantile, 6), round(factor, 6)
     found = detection(f"long_session: {{quantile: {quantile:.6f}, factor: {factor:.6f}}}").long_session
     assert (found.quantile, found.factor) == (quantile, factor)
+
+
+GOOD = """version: 1
+detect:
+  timeout_churn: {window: 30m, count: 6, severity: critical, act: lock, act_for: 2h}
+  long_session: {quantile: 0.95, exempt: [{principal: service, workload: [batch]}, {classification: {at_least: restricted}}]}
+  storm: {per_alert: 20}
+"""
+PIECES = st.sampled_from(
+    ["{", "}", "[", "]", ": ", ", ", "- ", "~", "none", "0", "-1", "1e9", ".nan", ".inf", "0.5", "1_0", "true", "&a ", "*a", "exempt: ", "act: ", "1h", "'x'", "!x ", "\n  "]
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.integers(0, len(GOOD)), st.integers(0, 12), PIECES | st.text(max_size=3))
+def test_with_something_in_it_replaced_it_is_settings_or_says_why(start, length, piece) -> None:
+    text = GOOD[:start] + piece + GOOD[start + length :]
+    try:
+        found, wrong = compile_policy(text).detection, ()
+    except PolicyError as error:
+        found, wrong = DEFAULTS, error.findings
+    assert all(one.line >= 1 and one.column >= 1 and one.message for one in wrong)
+    assert msgspec.convert(msgspec.to_builtins(found), Settings) == found
