@@ -98,6 +98,8 @@ class Book:
         effects += passed
         if storm is not None:
             return effects + self._count(storm, told, fingerprint)
+        if self._open >= MOST_OPEN and fingerprint not in self._pending:
+            return effects + self._begin_storm((told.about.detector, None), told, fingerprint)
         since = self._held(fingerprint, told, common.hold)
         return effects if since is None else effects + self._begin(fingerprint, told, since)
 
@@ -220,8 +222,6 @@ class Book:
         at, about, bounds = finding.at, finding.about, self._settings.storm
         self._drop(fingerprint)
         kind = self._begun.crowded(about, at, bounds)
-        if kind is None and len(self._alerts) - len(self._resolved) >= MOST_OPEN:
-            kind = (about.detector, None)
         if kind is not None:
             return self._begin_storm(kind, finding, fingerprint)
         self._begun.add(about, at, bounds.window)
@@ -335,6 +335,10 @@ class Book:
             for alert in self._firing()
             if silenced(alert.record(self._common(alert), now), self._silences, now) != alert.silenced_by
         ]
+
+    @property
+    def _open(self) -> int:
+        return len(self._alerts) - len(self._resolved) + len(self._pending)
 
     # --- keeping -------------------------------------------------------------------------------------
 
