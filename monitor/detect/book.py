@@ -9,7 +9,8 @@ What fires again after it was resolved is a new life with another `since`. Storm
 
 All instants are those of the findings, or deadlines that follow from them, never the moment at which somebody noticed. So what is published
 does not depend on how often time is told to pass, and what a replay publishes again is the same by `fingerprint`, `state` and `since`. A
-finding older than the newest of its alert is a copy and changes nothing: tell findings of one thing with instants that do not fall.
+finding older than the newest of its alert is a copy and changes nothing: tell findings of one thing with instants that do not fall. Of a
+finding and a `Cleared` in one millisecond the one told later counts.
 """
 
 from collections.abc import Iterable, Iterator
