@@ -9,7 +9,8 @@ What fires again after it was resolved is a new life with another `since`. Storm
 
 All instants are those of the findings, or deadlines that follow from them, never the moment at which somebody noticed. So what is published
 does not depend on how often time is told to pass, and what a replay publishes again is the same by `fingerprint`, `state` and `since`. A
-finding older than the newest of its alert is a copy and changes nothing: tell findings of one thing with instants that do not fall.
+finding older than the newest of its alert is a copy and changes nothing: tell findings of one thing with instants that do not fall. Of a
+finding and a `Cleared` in one millisecond the one told later counts.
 """
 
 from collections.abc import Iterable, Iterator
@@ -98,6 +99,8 @@ class Book:
         effects += passed
         if storm is not None:
             return effects + self._count(storm, told, fingerprint)
+        if self._open >= MOST_OPEN and fingerprint not in self._pending:
+            return effects + self._begin_storm((told.about.detector, None), told, fingerprint)
         since = self._held(fingerprint, told, common.hold)
         return effects if since is None else effects + self._begin(fingerprint, told, since)
 
@@ -220,8 +223,6 @@ class Book:
         at, about, bounds = finding.at, finding.about, self._settings.storm
         self._drop(fingerprint)
         kind = self._begun.crowded(about, at, bounds)
-        if kind is None and len(self._alerts) - len(self._resolved) >= MOST_OPEN:
-            kind = (about.detector, None)
         if kind is not None:
             return self._begin_storm(kind, finding, fingerprint)
         self._begun.add(about, at, bounds.window)
@@ -335,6 +336,10 @@ class Book:
             for alert in self._firing()
             if silenced(alert.record(self._common(alert), now), self._silences, now) != alert.silenced_by
         ]
+
+    @property
+    def _open(self) -> int:
+        return len(self._alerts) - len(self._resolved) + len(self._pending)
 
     # --- keeping -------------------------------------------------------------------------------------
 

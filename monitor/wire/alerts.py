@@ -38,7 +38,7 @@ class AlertRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: str | None = None
     session_id: str | None = None
     evidence: dict[str, Any] = {}
-    """`expected`, `seen`, `sessions`, `cohort`; `cut` where not all of it is here."""
+    """`expected`, `seen`, `sessions`, `cohort`; `seen` has `cut` where there was more than an alert holds."""
     gateway: str | None = None
     workload: str | None = None
     tenant: str | None = None

@@ -357,9 +357,9 @@ def test_evidence_is_bounded_whatever_a_finding_holds() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=20), st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3000),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.sampled_from(["\x01" * 5000, "\ud800", "ab" * 3000]),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=5) | st.tuples(inner),
-), max_size=12))  # fmt: skip
+), max_size=8))  # fmt: skip
 def test_whatever_a_finding_holds_it_can_be_written_and_kept(held: dict[str, object]) -> None:
     book = Book()
     (record,) = book.take(Finding(ALICE, T, "x", held, held, ("s",), held))
@@ -381,11 +381,18 @@ HELD = Settings(timeout_churn=TimeoutChurn(hold=20 * SECOND, resolve_after=MINUT
 def histories(draw: st.DrawFn) -> list[Finding | Cleared]:
     """In the order of time, with many instants on boundaries."""
     at, steps = 0, []
-    for _ in range(draw(st.integers(1, 40))):
+    for _ in range(draw(st.integers(1, 30))):
         at += draw(st.sampled_from([0, 1, SECOND, 19_999, 20_000, 20_001, 30_000, 59_999, 60_000, 60_001, RESOLVE, HOUR]))
         about = draw(st.sampled_from(SUBJECTS))
-        steps.append(gone(at, about) if draw(st.integers(0, 3)) == 0 else seen(at, draw(st.integers(10, 12)), about))
+        step = gone(at, about) if draw(st.integers(0, 3)) == 0 else seen(at, draw(st.integers(10, 12)), about)
+        if not contradicts(steps, step):
+            steps.append(step)
     return steps
+
+
+def contradicts(steps: list[Finding | Cleared], step: Finding | Cleared) -> bool:
+    """Seen and cleared in one millisecond: that of a thing a replay can't put in order."""
+    return any(one.about == step.about and one.at == step.at and type(one) is not type(step) for one in steps)
 
 
 def facts(effects: list) -> list[tuple]:
@@ -409,6 +416,7 @@ def test_what_is_told_does_not_depend_on_how_often_time_is_told_to_pass(history:
 @given(histories())
 def test_next_look_is_the_instant_at_which_time_alone_changes_something(history: list) -> None:
     book = Book(HELD)
+    assert book.next_look == NEVER
     for step in history:
         book.take(step)
         book.advance(step.at)
