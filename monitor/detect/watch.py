@@ -2,27 +2,28 @@
 
 State is kept in pieces, each with the offset up to which it has taken records, or with instants that say the same: any part of a checkpoint may
 have been written before a crash, and a replay from the committed offset counts nothing twice. Pieces, by the beginning of their key: `p/` a
-principal, `s/` a session whose subject is not known, `cohort/` how old sessions of a kind get, and those of the book of alerts, which are
-written first (`Book.changed`).
+principal, `s/` a session whose subject is not known, `moved/` where a session has been seen, `cohort/` how old sessions of a kind get, and those
+of the book of alerts, which are written first (`Book.changed`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from heapq import heappop, heappush
 from typing import Final
 
 from monitor.core.events import Attributes
-from monitor.core.instants import NEVER, SECOND, Millis
+from monitor.core.instants import SECOND, Millis
 from monitor.core.lifecycle import Lifecycle
 from monitor.detect import cap_evasion, concurrent_sessions, long_session, timeout_churn
 from monitor.detect.acts import ActDue
 from monitor.detect.book import Book, Effect, Forgotten
 from monitor.detect.cohorts import Cohorts
 from monitor.detect.exempt import exempted
-from monitor.detect.finding import Cleared, Finding
+from monitor.detect.finding import Cleared, Finding, Subject
 from monitor.detect.living import Living
+from monitor.detect.looks import Looks
 from monitor.detect.principal import Exempt, Keep, Known, Principal, decode, encode, nobody, principal_of
-from monitor.detect.settings import Common, Settings
+from monitor.detect.session_moved import SIGHTINGS, Whereabouts
+from monitor.detect.settings import Common, Detector, Settings
 from monitor.detect.timeout_churn import Rates
 from monitor.policy import CompiledPolicy
 from monitor.wire.alerts import encode_alert, encode_forgotten
@@ -34,6 +35,7 @@ AGAIN: Final[Millis] = 20 * SECOND
 """How often whoever stands out is looked at again, though nothing came: what is not seen for a minute is over."""
 _COHORT: Final = b"cohort/"
 _PRINCIPALS: Final = (b"p/", b"s/")
+_MOVED: Final = "moved/"
 _OFFSET: Final = 8
 """Bytes of an offset."""
 
@@ -53,11 +55,10 @@ class Watch:
         """What alerts want done; drained by the caller."""
         self._rules = rules
         self._offset = -1
-        self._principals: dict[str, bytes] = {}
+        self._pieces: dict[str, bytes] = {}
+        """Principals, and where sessions have been seen, by their keys."""
         self._dirty: dict[str, None] = {}
-        self._queue: list[tuple[Millis, str]] = []
-        self._due: dict[str, Millis] = {}
-        """When each principal is to be looked at: the entry of the queue that counts."""
+        self._looks = Looks()
         self._again: Millis = 0
         self._rates = Rates()
         self._ahead: dict[bytes, int] = {}
@@ -76,11 +77,11 @@ class Watch:
         if key.startswith(_COHORT):
             self._ahead[key.removeprefix(_COHORT)] = int.from_bytes(value[:_OFFSET], signed=True)
             self._cohorts.load(key.removeprefix(_COHORT), value[_OFFSET:])
-        elif key.startswith(_PRINCIPALS):
-            name = key.decode()
-            self._principals[name] = value
-            self._rates.restore(decode(value))
-            self._arm(name, 0)
+        elif key.startswith((*_PRINCIPALS, _MOVED.encode())):
+            self._pieces[key.decode()] = value
+            self._looks.arm(key.decode(), 0)
+            if not key.startswith(_MOVED.encode()):
+                self._rates.restore(decode(value))
         else:
             self._book.restore(key, value)
 
@@ -95,26 +96,26 @@ class Watch:
             return
         self.now = max(self.now, record.log_time)
         name = _name(record)
-        held = self._principals.get(name)
+        held = self._pieces.get(name)
         who = principal_of(record) if held is None else decode(held)
         if who.take(record, offset, self._keep, self._exempt_churn):
             self._learn(record, offset)
             self._judge(name, who)
             self._arm(name, self._grows_long(who, record.session_id))
-        self._put(name, who)
+        self._put(name, encode(who))
+        if record.type in SIGHTINGS:
+            self._see(record)
 
     def advance(self, now: Millis) -> None:
         """Time has come to `now`."""
         self._follow()
         self.now = max(self.now, now)
-        while self._queue and self._queue[0][0] <= self.now:
-            when, name = heappop(self._queue)
-            if self._due.get(name) == when:
-                self._look(name)
+        for name in self._looks.due(self.now):
+            self._look(name)
         if self.now >= self._again:
             self._again = self.now + AGAIN
-            for one in list(self._book.open()):
-                self._look(_named(one.about.subject, one.about.session_id))
+            for name in dict.fromkeys(_spoken_of(one.about) for one in self._book.open()):
+                self._look(name)
         self._do(self._book.advance(self.now))
 
     def alerts(self) -> Iterable[Record]:
@@ -130,15 +131,17 @@ class Watch:
             yield _COHORT + key, None if value is None else offset + value
         dirty, self._dirty = self._dirty, {}
         for name in dirty:
-            yield name.encode(), self._principals.get(name)
+            yield name.encode(), self._pieces.get(name)
 
     # --- looking ---------------------------------------------------------------------------------------
 
     def _look(self, name: str) -> None:
         """Time alone may have changed something."""
-        self._due.pop(name, None)
-        held = self._principals.get(name)
+        held = self._pieces.get(name)
         if held is None:
+            return
+        if name.startswith(_MOVED):
+            self._look_where(name, Whereabouts.from_bytes(held))
             return
         who = decode(held)
         who.trim(self.now, self._keep)
@@ -149,11 +152,7 @@ class Watch:
                 living = self._living(who, one)
                 self._tell(long_session.judge(living, self.now, cohorts, told, rank))
                 self._arm(name, long_session.next_look(living, self.now, cohorts, told, rank))
-        if who.empty:
-            del self._principals[name]
-            self._dirty[name] = None
-        else:
-            self._put(name, who)
+        self._put(name, None if who.empty else encode(who))
 
     def _judge(self, name: str, who: Principal) -> None:
         settings, now, plans = self._settings, self.now, self._policy.plan
@@ -183,16 +182,34 @@ class Watch:
             return None
         return min((rule.abnormal_after for rule in self._policy.matching(attributes, self.now) if rule.abnormal_after is not None), default=None)
 
-    def _arm(self, name: str, when: Millis | None) -> None:
-        """Look at it at `when`, unless it is looked at earlier; what is past already is found by looking again."""
-        if when is None or when >= NEVER or when >= self._due.get(name, NEVER):
-            return
-        if when > self.now or not when:
-            self._due[name] = when
-            heappush(self._queue, (when, name))
+    def _see(self, record: Lifecycle) -> None:
+        """Where a session was, when its principal did something."""
+        name, told = f"{_MOVED}{record.session_id}", self._settings.session_moved
+        held = self._pieces.get(name)
+        where = Whereabouts(record.session_id) if held is None else Whereabouts.from_bytes(held)
+        self._tell(where.take(record, told, self._exempt_moved))
+        self._keep_where(name, where)
 
-    def _put(self, name: str, who: Principal) -> None:
-        self._principals[name] = encode(who)
+    def _look_where(self, name: str, where: Whereabouts) -> None:
+        self._tell(where.judge(self.now, self._settings.session_moved))
+        self._keep_where(name, where)
+
+    def _keep_where(self, name: str, where: Whereabouts) -> None:
+        told = self._settings.session_moved
+        self._put(name, None if where.forget(self.now, told) else where.to_bytes())
+        self._arm(name, where.next_look(self.now, told))
+        self._arm(name, where.newest + told.window)
+
+    def _arm(self, name: str, when: Millis | None) -> None:
+        """Look at it at `when`; what stands out since before is looked at again in any case."""
+        if when is not None and when > self.now:
+            self._looks.arm(name, when)
+
+    def _put(self, name: str, piece: bytes | None) -> None:
+        if piece is not None:
+            self._pieces[name] = piece
+        elif self._pieces.pop(name, None) is None:
+            return
         self._dirty[name] = None
 
     # --- cohorts ---------------------------------------------------------------------------------------
@@ -243,6 +260,7 @@ class Watch:
         self._exempt_churn = self._exempt(self._settings.timeout_churn)
         self._exempt_cap = self._exempt(self._settings.cap_evasion)
         self._exempt_crowd = self._exempt(self._settings.concurrent_sessions)
+        self._exempt_moved = self._exempt(self._settings.session_moved)
         rules = (policy.defaults, *policy.rules, *policy.exceptions)
         self._some_abnormal = any(rule.abnormal_after is not None for rule in rules)
 
@@ -252,6 +270,10 @@ class Watch:
 
 def _name(record: Lifecycle) -> str:
     return _named(record.attributes.subject, record.session_id)
+
+
+def _spoken_of(about: Subject) -> str:
+    return f"{_MOVED}{about.session_id}" if about.detector is Detector.SESSION_MOVED else _named(about.subject, about.session_id)
 
 
 def _named(subject: str | None, session_id: str | None) -> str:

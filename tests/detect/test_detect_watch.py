@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core.events import Attributes
-from monitor.core.instants import DAY, HOUR, MINUTE, SECOND
+from monitor.core.instants import HOUR, MINUTE, SECOND
 from monitor.core.lifecycle import Lifecycle, LifecycleType
 from monitor.core.reasons import Reason
 from monitor.detect.watch import Watch
@@ -35,7 +35,7 @@ class Stream:
 
     def add(self, type_: LifecycleType, at: int, session: str, subject: str = "alice", *, opened: int = NOW, **more: Any) -> None:
         self._offset += 1
-        known = Attributes(subject=subject, workload=more.pop("workload", "chat"))
+        known = Attributes(subject=subject, workload=more.pop("workload", "chat"), client_ip=more.pop("client_ip", None))
         record = Lifecycle(type_, session, 0, at, at, 0, self._offset, known, opened, opened, opened, (1, 0, 0, 0), **more)
         self.values.append(encode_lifecycle(record).value or b"")
 
@@ -108,6 +108,22 @@ def test_too_many_at_once_until_one_ends() -> None:
     watch = fed(stream)
     (alert,) = told(watch)
     assert (alert.alert, alert.evidence["seen"]["sessions"]) == ("concurrent_sessions", 3)
+
+
+def test_one_session_from_several_networks_until_that_is_long_ago() -> None:
+    stream = Stream()
+    stream.add(LifecycleType.OPENED, NOW, "m", client_ip="10.1.0.1")
+    stream.add(LifecycleType.ATTRIBUTES_CHANGED, NOW + MINUTE, "m", client_ip="20.1.0.1")
+    watch = fed(stream)
+    assert told(watch) == []
+    stream.add(LifecycleType.ATTRIBUTES_CHANGED, NOW + 2 * MINUTE, "m", client_ip="30.1.0.1")
+    fed(stream, watch, 2)
+    (alert,) = told(watch)
+    assert (alert.alert, alert.session_id, alert.evidence["seen"]["networks"]) == ("session_moved", "m", 3)
+    for minute in range(3, 30):
+        watch.advance(NOW + minute * MINUTE)
+    assert [one.state for one in told(watch)][-1] is AlertState.RESOLVED
+    assert not [key for key, value in watch.changed() if key.startswith(b"moved/") and value is not None]
 
 
 def test_what_is_no_record_is_counted_and_passed_over() -> None:
@@ -197,4 +213,3 @@ def test_whatever_part_of_a_checkpoint_was_written_a_replay_comes_to_the_same(hi
     whole.update({key: value for key, value in watch.changed() if value is not None})
     kept = {key: value for key, value in whole.items() if key.startswith((b"p/", b"s/"))}
     assert kept == state_of(straight)
-    assert DAY > HOUR
