@@ -184,5 +184,5 @@ def test_those_that_a_control_does_not_meet_are_passed_over_many_at_a_time() -> 
     turns = 1
     while not partition.sweep(5):
         turns += 1
-    assert turns == 2, "100 of them are 20 turns' worth, and cost one"
+    assert turns == 3, "120 are 24 turns' worth: 100 cost one, those up to the one that is met another, and one sees that no more are left"
     assert [one for one in written(partition.effects) if getattr(one, "session_id", "") == "s119"]
