@@ -112,6 +112,8 @@ def by_session(said: list[Effect]) -> dict[str, list[Effect]]:
 
 def test_the_short_way_comes_to_what_the_long_way_comes_to(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = 0
+    # Both ways have to take as many turns, or the histories would not be the same.
+    monkeypatch.setattr(partitions, "PASSED_OVER", 1)
     for number in range(300):
         short = live_through(Random(number))
         with monkeypatch.context() as patch:
@@ -168,3 +170,19 @@ def test_whoever_is_forgotten_before_the_sweep_comes_to_it_is_in_nobodys_way() -
     assert [*partition.sessions] == ["first", "last"]
     assert partition.sweep(10)
     assert partition.sessions["last"].state is State.REVOKED
+
+
+def test_those_that_a_control_does_not_meet_are_passed_over_many_at_a_time() -> None:
+    partition = begin()
+    for number in range(120):
+        partition.begin(number + 1, NOW)
+        partition.apply(Event(EventType.OPENED, f"s{number}", NOW, NOW, subject="u" if number == 119 else "other"), number + 1)
+    partition.controls.add(Control(1, NOW + 1, ControlType.REVOKE, "r", Target(subject="u"), "why", "me"))
+    partition.begin(200, NOW + 1)
+    partition.tick(Tick("me", 1), 200)
+    partition.effects.clear()
+    turns = 1
+    while not partition.sweep(5):
+        turns += 1
+    assert turns == 3, "120 are 24 turns' worth: 100 cost one, those up to the one that is met another, and one sees that no more are left"
+    assert [one for one in written(partition.effects) if getattr(one, "session_id", "") == "s119"]
