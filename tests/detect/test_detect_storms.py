@@ -68,6 +68,13 @@ def test_one_after_the_window_there_is_room_again() -> None:
         assert [name for name, *_ in said(book.take(long("s-3", at)))] == [expected]
 
 
+def test_what_begins_later_takes_no_room_from_what_is_told_late() -> None:
+    book = Book(FEW)
+    book.take(long("s-1", MINUTE))
+    book.take(long("s-2", MINUTE))
+    assert said(book.take(long("s-3", MINUTE - 1))) == [("s-3", "firing", None, MINUTE - 1)]
+
+
 def test_an_alert_that_fires_again_and_again_is_a_storm_too() -> None:
     book = Book(Settings(storm=Storm(per_subject=2), session_moved=SessionMoved(resolve_after=0)))
     about = Subject(Detector.SESSION_MOVED, subject="alice", session_id="s-1")
