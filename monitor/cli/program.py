@@ -28,6 +28,7 @@ NOUNS: Final = MappingProxyType(
         "locks": "acts",
         "commands": "follow",
         "receipts": "receipts",
+        "detect": "detect",
         "alerts": "alerts",
         "dead-letters": "dead_letters",
         "policy": "policy",
