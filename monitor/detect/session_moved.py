@@ -20,8 +20,8 @@ MOST_PLACES: Final = 64
 """Networks of one session, and user agents, that are held: of more the newest."""
 _AGENT: Final = 8
 """Bytes of a user agent's hash: no network has as many."""
-_REMEMBERED: Final = 16_384
-"""Addresses and user agents that need not be worked out again."""
+_LONGEST: Final = 64
+"""No address is longer. What came with an event may be, and is not remembered."""
 SIGHTINGS: Final = frozenset({LifecycleType.OPENED, LifecycleType.ATTRIBUTES_CHANGED, LifecycleType.REAUTHENTICATED})
 """Records that stand for something that the principal did, with what it was then known by."""
 
@@ -42,7 +42,7 @@ _decode: Final = msgspec.msgpack.Decoder(_Packed).decode
 
 def network_of(client_ip: str | None, settings: SessionMoved) -> bytes | None:
     """The network of an address, as its bytes and one for the length of the prefix; None of what is no address."""
-    packed = None if client_ip is None else _packed(client_ip)
+    packed = None if client_ip is None or len(client_ip) > _LONGEST else _packed(client_ip)
     if packed is None:
         return None
     prefix = settings.prefix_v4 if len(packed) == 4 else settings.prefix_v6
@@ -50,7 +50,7 @@ def network_of(client_ip: str | None, settings: SessionMoved) -> bytes | None:
     return (int.from_bytes(packed) >> unused << unused).to_bytes(len(packed)) + bytes((prefix,))
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=16_384)
 def _packed(client_ip: str) -> bytes | None:
     try:
         address = ip_address(client_ip)
@@ -60,7 +60,6 @@ def _packed(client_ip: str) -> bytes | None:
     return (mapped or address).packed
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def _hash(user_agent: str) -> bytes:
     return blake2b(user_agent.encode(), digest_size=_AGENT).digest()
 

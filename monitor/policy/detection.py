@@ -19,7 +19,7 @@ MOST_EXEMPT: Final = 100
 """Exemptions of one detector."""
 
 _DURATIONS: Final = MappingProxyType({
-    "hold": 0, "resolve_after": 0, "act_for": SECOND, "at_least": 0, "fades": SECOND, "window": SECOND,
+    "hold": 0, "resolve_after": 0, "act_for": SECOND, "at_least": 0, "known_for": 0, "fades": SECOND, "window": SECOND,
     "gap": 0, "after": SECOND, "past": 0, "within": SECOND, "silent": SECOND,
 })  # fmt: skip
 """Field -> the shortest that it may be."""

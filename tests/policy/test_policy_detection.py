@@ -18,7 +18,7 @@ FIELDS = sorted((section, field) for section in Settings.__struct_fields__ for f
 SAID: dict[str, tuple[str, Any]] = {
     "enabled": ("false", False), "severity": ("critical", Severity.CRITICAL), "hold": ("0s", 0), "resolve_after": ("90s", 90 * SECOND),
     "exempt": ("[{workload: batch}]", (When(workload=("batch",)),)), "act": ("lock", Act.LOCK), "act_for": ("2h30m", 150 * MINUTE),
-    "quantile": ("0.995", 0.995), "factor": ("2", 2.0), "minimum": ("33", 33), "at_least": ("36h", 36 * HOUR), "fades": ("14d", 14 * DAY),
+    "quantile": ("0.995", 0.995), "factor": ("2", 2.0), "minimum": ("33", 33), "at_least": ("36h", 36 * HOUR), "known_for": ("2d", 2 * DAY), "fades": ("14d", 14 * DAY),
     "window": ("7m", 7 * MINUTE), "count": ("17", 17), "gap": ("0s", 0), "parts": ("4", 4), "networks": ("5", 5), "user_agents": ("6", 6),
     "prefix_v4": ("24", 24), "prefix_v6": ("64", 64), "after": ("45m", 45 * MINUTE), "past": ("0s", 0), "within": ("1500ms", 1500),
     "silent": ("1m", MINUTE), "per_subject": ("7", 7), "per_alert": ("70", 70),
