@@ -5,8 +5,8 @@ from hashlib import blake2b
 import msgspec
 import orjson
 
-from monitor.core.controls import Target
-from monitor.core.instants import Millis
+from monitor.core.controls import Control, ControlType, Target
+from monitor.core.instants import NEVER, Millis
 from monitor.core.reasons import Reason
 from monitor.detect.finding import Finding, Subject
 from monitor.detect.settings import Act, Common
@@ -24,13 +24,19 @@ class ActDue(msgspec.Struct, frozen=True):
     reason: str
     """Of a revocation `risk`, as the command is to say; of a lock the words of the alert."""
     until: Millis
-    """When it ends by itself."""
+    """When a lock ends by itself. A session that was revoked stays so."""
 
     @property
     def id(self) -> str:
         """32 hex digits: the same when a replay asks for it again."""
         made = [self.alert.fingerprint, int(self.alert.since), self.kind.value, self.target.session_id, self.target.subject]
         return blake2b(orjson.dumps(made), digest_size=16).hexdigest()
+
+    def control(self) -> Control:
+        """What is to be written on session-control; written again it takes its own place there."""
+        lock = self.kind is Act.LOCK
+        type_, expires = (ControlType.LOCK, self.until) if lock else (ControlType.REVOKE, NEVER)
+        return Control(-1, 0, type_, f"act-{self.id}", self.target, self.reason, f"detection/{self.about.detector.value}", expires=expires)
 
 
 def acts(record: AlertRecord, finding: Finding, told: Common, at: Millis) -> list[ActDue]:

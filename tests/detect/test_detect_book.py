@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.controls import Target
+from monitor.core.controls import ControlType, Target
 from monitor.core.errors import InvariantError
 from monitor.core.instants import DAY, HOUR, MINUTE, NEVER, SECOND
+from monitor.core.reasons import Reason
+from monitor.core.sweeps import reason_of
 from monitor.detect.acts import ActDue
 from monitor.detect.alert import LEAST_UNSEEN, UPDATE_EVERY
 from monitor.detect.book import KEPT, Book, Forgotten
@@ -23,6 +25,7 @@ from monitor.detect.settings import (
     Unacknowledged,
 )
 from monitor.wire.alerts import AlertRecord, AlertState, decode_alert, encode_alert
+from monitor.wire.controls import decode_control, encode_control
 from monitor.wire.silences import SilenceRecord, checked
 from monitor.wire.times import Instant
 
@@ -304,6 +307,17 @@ def test_an_act_that_is_due_again_by_a_replay_has_the_same_id() -> None:
     ids = [[one.id for one in done(Book(acting(Act.RISK)).take(seen(at, sessions=("s-1", "s-2"))))] for at in (0, 0, 1)]
     assert ids[0] == ids[1]
     assert len({*ids[0], *ids[2]}) == 4
+
+
+def test_an_act_is_a_control_that_can_be_written() -> None:
+    (risk,) = done(Book(acting(Act.RISK)).take(seen(0)))
+    (lock,) = done(Book(acting(Act.LOCK)).take(seen(0)))
+    found = [decode_control(encode_control(one.control(), T).value, offset=7, appended=T + 1) for one in (risk, lock)]
+    assert [(one.type, one.id, one.target, one.reason, one.by, one.expires) for one in found] == [
+        (ControlType.REVOKE, f"act-{risk.id}", Target(session_id="s-1"), "risk", "detection/timeout_churn", NEVER),
+        (ControlType.LOCK, f"act-{lock.id}", Target(subject="alice"), "timeout_churn: 10 timeouts", "detection/timeout_churn", T + HOUR),
+    ]
+    assert reason_of(found[0]) is Reason.RISK
 
 
 def silence(id_: str, matcher: str, since: int, until: int):
