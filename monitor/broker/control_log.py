@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import msgspec
 from kafka import TopicPartition
 
-from monitor.broker.clients import REQUEST_WAIT, absent, administrator, consumer, producer
+from monitor.broker.clients import absent, consumer
 from monitor.broker.connection import Connection
+from monitor.broker.single import write_one
 from monitor.broker.tail import read_to_end
 from monitor.core.instants import LogMillis
 from monitor.wire.topics import Topics
@@ -30,14 +31,7 @@ def write_control(
     headers: Sequence[tuple[str, bytes]] = (),
 ) -> int:
     """Write one control and return its offset, once all in-sync replicas have it. Raises AbsenceError."""
-    name = topics.session_control.name
-    # kafka-python's producer would have a missing topic made, on brokers that do so; with the wrong settings.
-    with administrator(connection) as admin:
-        if name not in admin.list_topics():
-            raise absent(connection, name)
-    with producer(connection) as client:
-        sent = client.send(name, key=key.encode(), value=value, headers=list(headers), partition=0)
-        return int(sent.get(2 * REQUEST_WAIT / 1000).offset)
+    return write_one(connection, topics.session_control.name, key.encode(), value, headers)
 
 
 def read_controls(connection: Connection, topics: Topics) -> list[StoredControl]:

@@ -1,33 +1,43 @@
-"""`alerts list|show|watch`: what stands out, from the topic that detection keeps."""
+"""`alerts list|show|watch|silence|silences|lift`: what stands out, from the topic that detection keeps, and what is kept from people."""
 
 import contextlib
 import os
+import secrets
 import sys
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
+from monitor.broker.single import write_one
 from monitor.broker.tail import TailRecord, tail
+from monitor.cli.acts import By
+from monitor.cli.durations import within
 from monitor.cli.failure import NotFound
 from monitor.cli.output import Format, Output, hint, printable, show
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError
+from monitor.core.instants import DAY, MINUTE
 from monitor.detect.settings import Detector, Severity
-from monitor.wire.alerts import AlertRecord, AlertState, decode_alert
+from monitor.wire.alerts import AlertRecord, AlertState, decode_alert, is_alert
 from monitor.wire.bad_record import BadRecord
 from monitor.wire.codec import encode
-from monitor.wire.times import format_time
+from monitor.wire.silences import Silence, SilenceRecord, decode_silence, encode_lifted, encode_silence
+from monitor.wire.silences import silence_id as silence_of
+from monitor.wire.times import Instant, format_time
 
 COLUMNS: Final = ("fingerprint", "alert", "state", "severity", "since", "about", "summary")
-_SPECIAL: Final = b"~"
 _SEVERITIES: Final = {word.value: place for place, word in enumerate(Severity)}
 
 Names = Annotated[list[str] | None, typer.Option("--alert", help=f"Only of this kind; repeat it for several. One of {', '.join(Detector)}.")]
 Subject = Annotated[str | None, typer.Option(help="Only about this subject.")]
 
-alerts = typer.Typer(name="alerts", help="See what stands out: list, show, watch.", no_args_is_help=True)
+LONGEST: Final = (MINUTE, 365 * DAY)
+SILENCES: Final = ("id", "matchers", "since", "until", "by", "reason")
+
+alerts = typer.Typer(name="alerts", help="See what stands out, and keep it from people: list, show, watch, silence, silences, lift.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -99,6 +109,64 @@ def watch(
                 return
 
 
+@alerts.command()
+@takes_installation
+def silence(
+    installation: Installation,
+    matchers: Annotated[list[str], typer.Argument(metavar="MATCHER...", help="alert=timeout_churn, subject=~svc-.*, severity!=critical ...; all must be met.")],
+    last: Annotated[str, typer.Option("--for", help="For how long (2h, 30m, 7d).")],
+    reason: Annotated[str, typer.Option(help="Why; never empty.")],
+    by: By,
+) -> None:  # fmt: skip
+    """Keep the alerts that meet all matchers from people, for a while. They are still published, with the silence's id. Prints that id."""
+    now = time.time_ns() // 1_000_000
+    until = Instant(now + within("--for", last, LONGEST))
+    record = SilenceRecord(secrets.token_hex(6), tuple(matchers), by, reason, Instant(now), until)
+    try:
+        encoded = encode_silence(record, now)
+    except BadRecord as error:
+        raise InputError(f"alerts silence: {error.detail}") from None
+    write_one(installation.connection, installation.topics.session_alerts.name, encoded.key or b"", encoded.value, encoded.headers)
+    met = sum(one.state is AlertState.FIRING and decode_silence(encoded.value).meets(one) for one in standing(installation).values())
+    hint(f"until {format_time(int(until))}; of the alerts that fire now it meets {met}")
+    print(record.id)  # noqa: T201 - this is the output
+
+
+@alerts.command()
+@takes_installation
+def silences(installation: Installation, output: Output = Format.TABLE) -> None:
+    """List the silences that are not over."""
+    now = time.time_ns() // 1_000_000
+    there = [one.record for one in silences_of(installation).values() if one.record.until > now]
+    show((msgspec.json.decode(encode(one), type=dict[str, Any]) for one in sorted(there, key=lambda one: one.until)), SILENCES, output)
+
+
+@alerts.command()
+@takes_installation
+def lift(installation: Installation, silence_id: Annotated[str, typer.Argument(metavar="ID", help="As `silences` shows it.")]) -> None:
+    """Lift a silence before its end. Exit code 3: there is none of this id."""
+    if silence_id not in silences_of(installation):
+        raise NotFound(f"no silence {silence_id!r}: `session-monitor alerts silences` shows those there are")
+    lifted = encode_lifted(silence_id)
+    write_one(installation.connection, installation.topics.session_alerts.name, lifted.key or b"", None)
+
+
+def silences_of(installation: Installation) -> dict[str, Silence]:
+    """Those on the topic, by id; what can't be read is named, and passed over."""
+    found: dict[str, Silence] = {}
+    records = tail(installation.connection, installation.topics.session_alerts.name, earliest=True, follow=False)
+    with contextlib.closing(records):
+        for record in records:
+            id_ = None if record is None else silence_of(record.key)
+            if record is None or id_ is None:
+                continue
+            found.pop(id_, None)
+            if record.value is not None:
+                with contextlib.suppress(BadRecord):
+                    found[id_] = decode_silence(record.value)
+    return found
+
+
 def standing(installation: Installation) -> dict[str, AlertRecord]:
     """The last record of each fingerprint."""
     found: dict[str, AlertRecord] = {}
@@ -115,7 +183,7 @@ def read(records: Iterator[TailRecord | None]) -> Iterator[AlertRecord | None]:
     for record in records:
         if record is None:
             yield None
-        elif record.value is not None and not (record.key or b"").startswith(_SPECIAL):
+        elif record.value is not None and is_alert(record.key):
             try:
                 yield decode_alert(record.value)
             except BadRecord as error:

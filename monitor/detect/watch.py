@@ -30,6 +30,7 @@ from monitor.wire.alerts import encode_alert, encode_forgotten
 from monitor.wire.bad_record import BadRecord
 from monitor.wire.codec import Record
 from monitor.wire.lifecycle import decode_lifecycle
+from monitor.wire.silences import Silence
 
 AGAIN: Final[Millis] = 20 * SECOND
 """How often whoever stands out is looked at again, though nothing came: what is not seen for a minute is over."""
@@ -40,20 +41,22 @@ _OFFSET: Final = 8
 """Bytes of an offset."""
 
 Rules = Callable[[], CompiledPolicy]
+Silences = Callable[[], tuple[Silence, ...]]
 
 
 class Watch:
     """Of one partition. Restore it, then tell it records in the order of their offsets, and time."""
 
-    def __init__(self, number: int, rules: Rules) -> None:
-        """`number` is the partition's; `rules` gives the newest policy."""
+    def __init__(self, number: int, rules: Rules, silences: Silences = tuple) -> None:
+        """`number` is the partition's; `rules` gives the newest policy; `silences` those that there are, another tuple where they have changed."""
         self.now: Millis = 0
         """Log time: the latest of all records, or what `advance` was told."""
         self.refused = 0
         """Records that were no lifecycle records: passed over."""
         self.acts: list[ActDue] = []
         """What alerts want done; drained by the caller."""
-        self._rules = rules
+        self._rules, self._silences = rules, silences
+        self._silenced: tuple[Silence, ...] = ()
         self._offset = -1
         self._pieces: dict[str, bytes] = {}
         """Principals, and where sessions have been seen, by their keys."""
@@ -253,6 +256,10 @@ class Watch:
             self._take_up(policy)
             self._do(self._book.tell(self._settings, self.now))
             self._cohorts.fade_by(self._settings.long_session.fades)
+        silences = self._silences()
+        if silences is not self._silenced:
+            self._silenced = silences
+            self._do(self._book.silence(silences, self.now))
 
     def _take_up(self, policy: CompiledPolicy) -> None:
         self._policy, self._settings = policy, policy.detection

@@ -8,7 +8,7 @@ commits.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -84,9 +84,10 @@ class Detective:
 
     # --- what the stream engine calls ----------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Begin to checkpoint, and to let time pass."""
-        for name, turn in (("checkpoints", self._checkpoint_forever()), ("time", self._pass_time_forever())):
+    async def start(self, *followers: Awaitable[None]) -> None:
+        """Begin to checkpoint, and to let time pass; where one of the followers ends, so do we."""
+        turns = (self._checkpoint_forever(), self._pass_time_forever(), *followers)
+        for name, turn in zip(("checkpoints", "time", *("follower" for _ in followers)), turns, strict=True):
             self._background.append(asyncio.create_task(self._guarded(turn), name=f"detection-{name}"))
 
     async def assigned(self, partitions: Collection[int]) -> dict[int, int]:
@@ -238,9 +239,9 @@ class Detective:
             )
         return first if self._settings.start_from == "earliest" else end
 
-    async def _guarded(self, turn: "asyncio.Future[None] | object") -> None:
+    async def _guarded(self, turn: Awaitable[None]) -> None:
         try:
-            await turn  # type: ignore[misc]
+            await turn
         except asyncio.CancelledError:
             raise
         except Exception as error:

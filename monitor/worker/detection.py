@@ -13,17 +13,23 @@ from monitor.core.errors import AbsenceError, MissingExtraError
 from monitor.core.instants import Millis
 from monitor.core.standing import ControlLog
 from monitor.policy import CompiledPolicy
+from monitor.wire.silences import Silence
 from monitor.wire.topics import Topics
 from monitor.worker.clock import SystemClock
 from monitor.worker.detecting import Detective, DetectiveSettings, Watching
 from monitor.worker.follower import ControlFollower, compiled
 from monitor.worker.main import loop_factory
 from monitor.worker.memory import keep_large_apart, tidy_forever
+from monitor.worker.silences import SilenceFollower
 
 log = logging.getLogger(__name__)
 
 Rules = Callable[[], CompiledPolicy]
-"""The newest policy, at each call."""
+"""The newest policy, at each call ..."""
+Silences = Callable[[], tuple[Silence, ...]]
+"""... and the silences; the same tuple as long as they are the same."""
+Watches = Callable[[int, Rules, Silences], Watching]
+"""Makes what a partition is watched with."""
 STOP: float = 5.0
 
 
@@ -43,10 +49,10 @@ class DetectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     uvloop: bool = True
 
 
-def run_detection(settings: DetectionSettings, watching: Callable[[int, Rules], Watching]) -> int:
+def run_detection(settings: DetectionSettings, watching: Watches) -> int:
     """Work until SIGTERM or SIGINT: exit code 0. The first failure is logged and gives 1.
 
-    `watching` makes what a partition is watched with. Raises AbsenceError and InputError for what was wrong before anything began.
+    Raises AbsenceError and InputError for what was wrong before anything began.
     """
     try:
         import aiokafka  # noqa: F401
@@ -65,7 +71,7 @@ def run_detection(settings: DetectionSettings, watching: Callable[[int, Rules], 
     return 0
 
 
-async def _work(settings: DetectionSettings, watching: Callable[[int, Rules], Watching]) -> None:
+async def _work(settings: DetectionSettings, watching: Watches) -> None:
     from monitor.worker.engine_app import Engine, Ports
     from monitor.worker.settings import EngineSettings, timeouts
 
@@ -76,13 +82,17 @@ async def _work(settings: DetectionSettings, watching: Callable[[int, Rules], Wa
         follower = ControlFollower(topics.session_control.name, ports.reader, ControlLog(compiled))
         await follower.start()
         cleanups.append(follower.stop)
+        silences = SilenceFollower(topics.session_alerts.name, ports.reader)
+        await silences.start()
+        cleanups.append(silences.stop)
         rules = _rules(follower, topics)
         rules()
         told = DetectiveSettings(start_from=settings.start_from, checkpoint_every=settings.checkpoint_every_ms)
         detective = Detective(
-            told, topics, ports.appender, ports.reader, ports.offsets, SystemClock(), lambda number: watching(number, rules)
+            told, topics, ports.appender, ports.reader, ports.offsets, SystemClock(),
+            lambda number: watching(number, rules, lambda: silences.standing),
         )
-        await detective.start()
+        await detective.start(follower.watch(), silences.watch())
         return detective
 
     engine = Engine(

@@ -68,3 +68,30 @@ def test_wrong_use_is_told(told: World, run_verb: Any, arguments: tuple[str, ...
     done = run_verb(alerts, "alerts", *arguments, *told.options)
     assert isinstance(done.exception, error)
     assert said in str(done.exception)
+
+
+def test_a_silence_is_ordered_listed_and_lifted(told: World, run_verb: Any) -> None:
+    ordered = run_verb(alerts, "alerts", "silence", "subject=bob", "--for", "2h", "--reason", "known", "--by", "me", *told.options)
+    assert ordered.exit_code == 0, ordered.output
+    assert "it meets 1" in ordered.stderr
+    silence = ordered.stdout.strip()
+    listed = run_verb(alerts, "alerts", "silences", *told.options, "-o", "ndjson")
+    (row,) = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert (row["id"], row["matchers"], row["by"], row["reason"]) == (silence, ["subject=bob"], "me", "known")
+    assert run_verb(alerts, "alerts", "lift", silence, *told.options).exit_code == 0
+    assert run_verb(alerts, "alerts", "silences", *told.options, "-o", "ndjson").stdout == ""
+    again = run_verb(alerts, "alerts", "lift", silence, *told.options)
+    assert isinstance(again.exception, NotFound)
+
+
+@pytest.mark.parametrize(
+    ("matcher", "reason", "last", "said"),
+    [
+        ("subject", "known", "2h", "matchers[0]"), ("alert=~.*", "known", "2h", "every alert would be met"),
+        ("subject=bob", " ", "2h", "reason is empty"), ("subject=bob", "known", "2y", "--for"),
+    ],
+)  # fmt: skip
+def test_a_silence_that_says_too_little_is_refused(told: World, run_verb: Any, matcher: str, reason: str, last: str, said: str) -> None:
+    done = run_verb(alerts, "alerts", "silence", matcher, "--for", last, "--reason", reason, "--by", "me", *told.options)
+    assert isinstance(done.exception, InputError)
+    assert said in str(done.exception)

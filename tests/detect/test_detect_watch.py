@@ -14,6 +14,8 @@ from monitor.detect.watch import Watch
 from monitor.policy import compile_policy
 from monitor.wire.alerts import AlertRecord, AlertState, decode_alert
 from monitor.wire.lifecycle import encode_lifecycle
+from monitor.wire.silences import Silence, SilenceRecord, checked
+from monitor.wire.times import Instant
 
 NOW = 1_795_000_000_000
 POLICY = compile_policy("""
@@ -77,7 +79,7 @@ def test_churn_one_below_is_silent_at_it_fires_once_and_after_it_resolves() -> N
     (alert,) = told(watch)
     assert (alert.alert, alert.state, alert.subject) == ("timeout_churn", AlertState.FIRING, "alice")
     assert alert.evidence["seen"]["timeouts"] == 3
-    for minute in range(0, 120):
+    for minute in range(120):
         watch.advance(last + 10 * MINUTE + minute * MINUTE)
     (over,) = [one for one in told(watch) if one.state is AlertState.RESOLVED]
     assert (over.fingerprint, over.since) == (alert.fingerprint, alert.since)
@@ -141,6 +143,18 @@ def test_a_policy_that_disables_a_detector_ends_its_alerts() -> None:
     policy = compile_policy("version: 1\ndefaults: {idle: 10m, absolute: 12h}\ndetect: {timeout_churn: {enabled: false}}\n")
     watch.advance(watch.now + SECOND)
     assert [one.state for one in told(watch)] == [AlertState.RESOLVED]
+
+
+def test_a_silence_is_told_with_the_alert_and_when_it_is_lifted() -> None:
+    record = SilenceRecord("s1", ("subject=alice",), "me", "known", Instant(NOW), Instant(NOW + 9 * HOUR))
+    silences: tuple[Silence, ...] = (checked(record),)
+    stream = Stream()
+    churn(stream, 3)
+    watch = fed(stream, Watch(0, lambda: POLICY, lambda: silences))
+    assert [one.silenced_by for one in told(watch)] == [("s1",)]
+    silences = ()
+    watch.advance(watch.now + SECOND)
+    assert [one.silenced_by for one in told(watch)] == [()]
 
 
 # --- crashes -------------------------------------------------------------------------------------------
