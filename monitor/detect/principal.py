@@ -27,7 +27,7 @@ MOST_SESSIONS: Final = 128
 """Live ones, and those that ended no longer ago than `gap`. Of more live ones the oldest are known, and the newest."""
 MOST_SPANS: Final = 8
 """Of more the shortest goes."""
-SPAN_NAMES: Final = 8
+SPAN_NAMES: Final = 4
 """Sessions of a span that are named: the last of them."""
 LATELY: Final = 8
 """Sessions that timed out and are named: the last of them."""
@@ -143,7 +143,7 @@ class Principal(msgspec.Struct, array_like=True):
             return False
         if self.subject is None:
             return self._take_alone(record, rank, keep, exempt)
-        known = next((one for one in self.sessions if one.session_id == record.session_id), None)
+        known = self._known(record.session_id)
         if not self._is_new(record, rank, known):
             return False
         profile = self._place(record.attributes)
@@ -164,6 +164,12 @@ class Principal(msgspec.Struct, array_like=True):
             self._time_out(record, keep, exempt)
         self.trim(record.log_time, keep)
         return True
+
+    def _known(self, session_id: str) -> Known | None:
+        for one in self.sessions:
+            if one.session_id == session_id:
+                return one
+        return None
 
     def _is_new(self, record: Lifecycle, rank: int, known: Known | None) -> bool:
         if known is None:
@@ -192,13 +198,19 @@ class Principal(msgspec.Struct, array_like=True):
 
     def trim(self, now: Millis, keep: Keep) -> None:
         """Let go of what no detector asks for any more at `now`."""
-        self.timeouts.trim(now, keep.window)
-        if self.lately and not self.timeouts:
-            self.lately = []
-        if any(one.rank or one.started_at < now - FORGET_LIVE for one in self.sessions):
-            self._let_go(now, keep)
-        if self.spans:
-            self.spans = self._joinable(now, keep)
+        if self.lately:
+            self.timeouts.trim(now, keep.window)
+            if not self.timeouts:
+                self.lately = []
+        edge, oldest = now - keep.gap, now - FORGET_LIVE
+        for one in self.sessions:
+            if one.ended < edge if one.rank else one.started_at < oldest:
+                self._let_go(now, keep)
+                break
+        for span in self.spans:
+            if span.end < edge:
+                self.spans = self._joinable(now, keep)
+                break
         if len(self.profiles) > 1:
             self._drop_profiles()
 
@@ -295,6 +307,11 @@ class Principal(msgspec.Struct, array_like=True):
         """Of what was heard of last."""
         return self.profile(self.latest).attributes(self.subject)
 
+    @property
+    def lives(self) -> bool:
+        """Whether it has a live session."""
+        return any(not one.rank for one in self.sessions)
+
     # --- what is found ---------------------------------------------------------------------------------
 
     def about(self, detector: Detector, workload: str | None = None) -> Subject:
@@ -325,7 +342,10 @@ class Principal(msgspec.Struct, array_like=True):
 
 def encode(principal: Principal) -> bytes:
     """Its state: what stands in the changelog, and how it is held between two records."""
-    return _encode(principal)
+    # What the encoder gives by itself keeps the room that it began with: half as much again for each of many principals.
+    room = bytearray()
+    _encode_into(principal, room)
+    return bytes(room)
 
 
 def decode(state: bytes) -> Principal:
@@ -358,5 +378,5 @@ _RANKS: Final = {
     LifecycleType.REVOKED: 2,
 }
 """How a session stands after a record. Late activity says nothing of that."""
-_encode: Final = msgspec.msgpack.Encoder().encode
+_encode_into: Final = msgspec.msgpack.Encoder().encode_into
 _decode: Final = msgspec.msgpack.Decoder(Principal).decode

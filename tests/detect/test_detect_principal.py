@@ -42,7 +42,7 @@ class Story:
         self.log = 0
 
     def open(self, session_id: str, at: int, *, partition: int = 0, auth: int | None = None, **attributes) -> "Story":
-        known = Attributes(self.subject, Kind.USER, workload="console")
+        known = Attributes(self.subject, Kind.USER, ("clerk",), "internal", "console")
         started = T + (at if auth is None else auth)
         return self._tell(
             Lifecycle(
