@@ -44,6 +44,8 @@ def nothing_known(_: Cohort) -> Rate | None:
 
 def judge(who: Principal, now: Millis, told: TimeoutChurn, typical: Typical, exempt: Exempt) -> Finding | Cleared | None:
     """Whether it times out too often at `now`. O(1) where it has less than `count` timeouts."""
+    if not (who.lately or who.standing_out):
+        return None
     about = who.about(Detector.TIMEOUT_CHURN)
     seen = who.timeouts.count(now, told.window) if told.enabled and who.lately else 0
     if seen < told.count or exempt(who.attributes):

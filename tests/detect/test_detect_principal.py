@@ -51,10 +51,10 @@ class Story:
             )
         )  # fmt: skip
 
-    def end(self, session_id: str, at: int, reason: str = "closed", *, used: int | None = None, late: int = 0) -> "Story":
+    def end(self, session_id: str, at: int, reason: str = "closed", *, used: int | None = None) -> "Story":
         kind = {"closed": LT.CLOSED, "admin_revoked": LT.REVOKED}.get(reason, LT.EXPIRED)
         used = at if used is None else used
-        return self.change(session_id, kind, at, reason=reason, last_activity=T + used, log_time=T + at + late)
+        return self.change(session_id, kind, at, reason=reason, last_activity=T + used)
 
     def reauthenticate(self, session_id: str, at: int) -> "Story":
         epoch = self.last[session_id].epoch + 1
@@ -308,3 +308,17 @@ def test_it_knows_those_that_live_and_all_that_timed_out(records: list[Lifecycle
     assert {one.session_id for one in who.sessions if not one.rank} == live
     assert who.timeouts.exact == [at for at in timeouts if at > now - KEEP.window]
     assert now < T + 100 * DAY
+
+
+@given(stories())
+def test_when_it_fades_nothing_is_left_and_a_moment_before_something_is(records: list[Lifecycle]) -> None:
+    who = Principal("alice")
+    for offset, record in enumerate(records):
+        who.take(record, offset, KEEP)
+    at = who.fades_at(KEEP)
+    if at > records[-1].log_time:
+        who.trim(at - 1, KEEP)
+        assert not who.empty
+    who.trim(at, KEEP)
+    assert who.empty
+    assert who.fades_at(KEEP) == 0
