@@ -160,10 +160,10 @@ def _last(stretches: list[Stretch], limit: Millis, gap: Millis) -> Logical:
             break
         start = min(start, stretch.start)
         joined.append(stretch)
-    joined.reverse()
+    joined.sort(key=lambda one: (one.start, one.end))
     names = tuple(name for stretch in joined for name in stretch.names)
     return Logical(
-        start, joined[-1].end, max(stretch.reach for stretch in joined), limit,
+        start, ordered[0].end, max(stretch.reach for stretch in joined), limit,
         sum(stretch.parts for stretch in joined), names[-MOST_SESSIONS:],
     )  # fmt: skip
 

@@ -175,6 +175,15 @@ def test_many_short_ones_join_in_bounded_state() -> None:
     assert len(encode(story.who)) < 1000
 
 
+def test_spans_of_different_routes_join_through_each_other() -> None:
+    story = chain((0, 4 * HOUR), route="/a")
+    chain((4 * HOUR + GAP, 8 * HOUR), story=story, route="/b")
+    story.open("c", 8 * HOUR + GAP, route="/c").open("d", 9 * HOUR, route="/c")
+    assert len(story.who.spans) == 2
+    (found,) = look(story, 12 * HOUR + 1)
+    assert (found.seen["sessions"], found.sessions) == (4, ("s-0", "s-245", "c", "d"))
+
+
 def test_the_end_of_an_exception_is_looked_at() -> None:
     until = T + 10 * HOUR
 

@@ -202,6 +202,17 @@ def test_a_span_that_nothing_can_join_is_let_go() -> None:
     assert story.who.spans == []
 
 
+def test_a_session_is_itself_for_the_gap_after_its_end_and_then_part_of_one_span() -> None:
+    story = Story().open("z", 0).open("a", 1).open("b", 1 + KEEP.gap).end("z", 2).end("a", 3)
+    story.change("b", LT.WARNED, 3 + KEEP.gap)
+    assert [one.session_id for one in story.who.sessions] == ["a", "b"], "it may be re-authenticated, and is no part of what it joins"
+    story.change("b", LT.WARNED, 4 + KEEP.gap)
+    assert [one.session_id for one in story.who.sessions] == ["b"]
+    story.end("b", 5 + KEEP.gap).open("c", 5 + 2 * KEEP.gap).end("c", 6 + 2 * KEEP.gap).open("d", 7 + 2 * KEEP.gap)
+    story.open("e", 7 + 3 * KEEP.gap)
+    assert [(span.parts, span.start, span.end) for span in story.who.spans] == [(4, T, T + 6 + 2 * KEEP.gap)]
+
+
 def test_a_live_session_without_an_end_is_forgotten_in_the_end() -> None:
     story = Story().open("a", 0)
     story.who.trim(T + FORGET_LIVE, KEEP)
