@@ -25,6 +25,9 @@ from monitor.detect.principal import (
     principal_of,
 )
 from monitor.detect.settings import DEFAULTS, Detector
+from monitor.testing.driver import Driver
+from monitor.wire.lifecycle import decode_lifecycle, encode_lifecycle
+from monitor.wire.times import format_time
 
 T = 1_795_500_000_000
 KEEP = Keep.of(DEFAULTS)
@@ -333,3 +336,51 @@ def test_when_it_fades_nothing_is_left_and_a_moment_before_something_is(records:
     who.trim(at, KEEP)
     assert who.empty
     assert who.fades_at(KEEP) == 0
+
+
+POLICY = """
+version: 1
+defaults: {idle: 5m, absolute: 1h, warn_before: [1m]}
+"""
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["session.opened", "session.activity", "session.reauthenticated", "session.closed", "revoke", "tick"]),
+            st.sampled_from("abc"), st.sampled_from([SECOND, MINUTE, 4 * MINUTE, 11 * MINUTE]),
+            st.sampled_from(["on", "on", "on", "checkpoint", "write ahead", "restart"]),
+        ),
+        min_size=1, max_size=40,
+    )
+)  # fmt: skip
+def test_a_worker_that_is_killed_and_replays_leaves_it_as_one_that_lives(steps) -> None:
+    """The engine's own records: what it writes again after a crash changes nothing."""
+    calm, shaken = Driver(POLICY, now=T), Driver(POLICY, now=T)
+    at = T
+    for kind, name, pause, fate in steps:
+        at += pause
+        for driver in (calm, shaken):
+            if kind == "revoke":
+                driver.control({"type": "control.revoke", "id": f"c-{at}", "target": {"session_id": name}, "reason": "r", "by": "b"}, at)
+            if kind in {"revoke", "tick"}:
+                driver.tick(at)
+            else:
+                said = {"type": kind, "session_id": name, "subject": "alice", "roles": ["clerk"], "workload": "console"}
+                driver.append(said | {"time": format_time(at)}, at)
+        if fate == "checkpoint":
+            shaken.checkpoint()
+        elif fate != "on":
+            if fate == "write ahead":
+                shaken.write_ahead()
+            shaken.restart()
+    for driver in (calm, shaken):
+        driver.tick(at + 10 * MINUTE)
+    assert without_offset(told(shaken.lifecycle)) == without_offset(told(calm.lifecycle))
+
+
+def told(records: list[Lifecycle]) -> Principal:
+    who = Principal("alice")
+    for offset, record in enumerate(records):
+        who.take(decode_lifecycle(encode_lifecycle(record).value), offset, KEEP)
+    return who

@@ -5,9 +5,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from monitor.core.events import Event, EventType
 from monitor.core.instants import HOUR, NEVER
-from monitor.core.partition import Partition
 from monitor.detect.finding import Cleared, Finding, Subject
 from monitor.detect.principal import nobody
 from monitor.detect.settings import Detector, SubjectMismatch
@@ -19,6 +17,7 @@ from monitor.detect.subject_mismatch import (
     encode_mismatches,
     mismatch_of,
 )
+from monitor.testing.driver import Driver
 from monitor.wire.dead_letters import decode_dead_letter, encode_dead_letter, encode_refused_dead_letter
 
 T = 1_795_500_000_000
@@ -119,11 +118,11 @@ def test_a_dead_letter_says_who_was_named_and_where_the_event_stands(detail: str
 
 def test_the_engine_says_it_in_these_words() -> None:
     """What tells a tenant from a subject is the last word of the refusal's detail."""
-    for member, ending in (("subject", "another subject"), ("tenant", "another tenant")):
-        session = SimpleNamespace(session_id="s-1", attributes=SimpleNamespace(**({"subject": None, "tenant": None} | {member: "one"})))
-        event = Event(EventType.ACTIVITY, "s-1", T, T, **{member: "other"})
-        refusal = Partition._mismatch(None, session, event, 5)
-        assert refusal.detail.endswith(ending)
+    driver = Driver("version: 1\ndefaults: {idle: 5m, absolute: 1h}", now=T)
+    for subject, tenant in (("alice", "acme"), ("mallory", "acme"), ("alice", "evil")):
+        driver.append({"type": "session.activity", "session_id": "s-1", "subject": subject, "tenant": tenant}, T)
+    found = [mismatch_of(letter(put.value, put.detail, put.reason), T) for put in driver.dead_letters]
+    assert [one.named for one in found] == ["subject mallory", "tenant evil"]
 
 
 def test_a_cloud_event_in_binary_mode_is_read_by_its_headers() -> None:
