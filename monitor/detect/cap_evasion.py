@@ -52,8 +52,10 @@ class Logical(msgspec.Struct, frozen=True):
 
 def judge(who: Principal, now: Millis, told: CapEvasion, plans: Plans, exempt: Exempt) -> list[Finding | Cleared]:
     """For each workload whether its sessions together are too long at `now`."""
+    if not who.standing_out and (not told.enabled or _soonest(who, now, told, plans) > now):
+        return []
     found: dict[str | None, Logical] = {}
-    if told.enabled and _parts(who) >= told.parts:
+    if told.enabled:
         for workload, stretches in _stretches(who, now, plans, exempt).items():
             logical = next((one for one in _logical(stretches, now, told) if one.longer(told)), None)
             if logical is not None:
@@ -70,9 +72,15 @@ def judge(who: Principal, now: Millis, told: CapEvasion, plans: Plans, exempt: E
 
 
 def next_look(who: Principal, now: Millis, told: CapEvasion, plans: Plans, exempt: Exempt) -> Millis:
-    """When time alone makes its sessions too long together, or leaves them so far behind that no more can join them."""
-    if not told.enabled or _parts(who) < told.parts:
+    """When time alone may make its sessions too long together, or leaves them so far behind that no more can join them.
+
+    Where all of them together, whatever lies between, are not too long yet, it is when they will be: that may be too soon.
+    """
+    if not told.enabled:
         return NEVER
+    soonest = _soonest(who, now, told, plans)
+    if soonest > now:
+        return soonest
     instants = [NEVER]
     for stretches in _stretches(who, now, plans, exempt).values():
         for logical in _logical(stretches, now, told):
@@ -86,8 +94,23 @@ def next_look(who: Principal, now: Millis, told: CapEvasion, plans: Plans, exemp
     return min(instant for instant in instants if instant > now)
 
 
-def _parts(who: Principal) -> int:
-    return len(who.sessions) + sum(span.parts for span in who.spans)
+def _soonest(who: Principal, now: Millis, told: CapEvasion, plans: Plans) -> Millis:
+    """No sooner than this is anything too long, or a plan made anew: a bound that costs little, and mostly suffices."""
+    parts, start, places = len(who.sessions), NEVER, set()
+    for one in who.sessions:
+        start = min(start, one.begun)
+        places.add(one.profile)
+    for span in who.spans:
+        parts += span.parts
+        start = min(start, span.start)
+        places.add(span.profile)
+    if parts < told.parts:
+        return NEVER
+    soonest = NEVER
+    for place in places:
+        plan = plans(who.profile(place).attributes(who.subject), now)
+        soonest = min(soonest, plan.valid_until, start + int(told.factor * plan.absolute.ms) + 1)
+    return soonest
 
 
 def _stretches(who: Principal, now: Millis, plans: Plans, exempt: Exempt) -> dict[str | None, list[Stretch]]:
@@ -137,10 +160,10 @@ def _last(stretches: list[Stretch], limit: Millis, gap: Millis) -> Logical:
             break
         start = min(start, stretch.start)
         joined.append(stretch)
-    joined.reverse()
+    joined.sort(key=lambda one: (one.start, one.end))
     names = tuple(name for stretch in joined for name in stretch.names)
     return Logical(
-        start, joined[-1].end, max(stretch.reach for stretch in joined), limit,
+        start, ordered[0].end, max(stretch.reach for stretch in joined), limit,
         sum(stretch.parts for stretch in joined), names[-MOST_SESSIONS:],
     )  # fmt: skip
 

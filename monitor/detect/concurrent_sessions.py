@@ -64,6 +64,8 @@ def crowd(who: Principal, now: Millis, plans: Plans, exempt: Exempt) -> Crowd | 
 
 def judge(who: Principal, now: Millis, told: ConcurrentSessions, plans: Plans, exempt: Exempt) -> Finding | Cleared | None:
     """Whether it has too many live sessions at `now`. The finding's `seen` names the oldest and the newest; `expected` says what is to follow."""
+    if len(who.sessions) < 2 and not who.standing_out:
+        return None
     about = who.about(Detector.CONCURRENT_SESSIONS)
     found = crowd(who, now, plans, exempt) if told.enabled and len(who.sessions) > 1 else None
     if found is None or not found.exceeds:
@@ -83,9 +85,9 @@ def judge(who: Principal, now: Millis, told: ConcurrentSessions, plans: Plans, e
 
 def next_look(who: Principal, now: Millis, plans: Plans) -> Millis:
     """When an exception that bears on a plan ends; else only a record changes the answer."""
-    live = {one.profile for one in who.sessions if not one.rank}
     if len(who.sessions) < 2:
         return NEVER
+    live = {one.profile for one in who.sessions if not one.rank}
     return min((plans(who.profile(place).attributes(who.subject), now).valid_until for place in live), default=NEVER)
 
 

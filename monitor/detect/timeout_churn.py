@@ -8,7 +8,7 @@ import msgspec
 
 from monitor.core.instants import NEVER, Millis
 from monitor.detect.finding import Cleared, Finding, Subject
-from monitor.detect.principal import Exempt, Principal, Profile
+from monitor.detect.principal import Exempt, Principal, Profile, nobody
 from monitor.detect.quantiles import quantile
 from monitor.detect.settings import Detector, TimeoutChurn
 from monitor.policy.durations import format_duration
@@ -44,8 +44,10 @@ def nothing_known(_: Cohort) -> Rate | None:
 
 def judge(who: Principal, now: Millis, told: TimeoutChurn, typical: Typical, exempt: Exempt) -> Finding | Cleared | None:
     """Whether it times out too often at `now`. O(1) where it has less than `count` timeouts."""
+    if not (who.lately or who.standing_out):
+        return None
     about = who.about(Detector.TIMEOUT_CHURN)
-    seen = who.timeouts.count(now, told.window) if told.enabled and who.timeouts else 0
+    seen = who.timeouts.count(now, told.window) if told.enabled and who.lately else 0
     if seen < told.count or exempt(who.attributes):
         return who.note(about, None, now)
     rate = typical(cohort_of(who.profile(who.latest)))
@@ -103,9 +105,8 @@ class Rates:
 
     def follow(self, who: Principal, now: Millis, told: TimeoutChurn, exempt: Exempt) -> None:
         """Count it as it stands now: while it has a live session, or timeouts within the window. Notes in its state how it is counted."""
-        count = min(who.timeouts.count(now, told.window), MOST_COUNT)
-        active = who.latest >= 0 and (count > 0 or any(one.rank == 0 for one in who.sessions))
-        counts = active and not exempt(who.attributes)
+        count = min(who.timeouts.count(now, told.window), MOST_COUNT) if who.lately else 0
+        counts = (count > 0 or who.lives) and (exempt is nobody or not exempt(who.attributes))
         if counts and who.told == (who.latest, count):
             return
         if who.told is not None:

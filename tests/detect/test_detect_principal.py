@@ -25,6 +25,9 @@ from monitor.detect.principal import (
     principal_of,
 )
 from monitor.detect.settings import DEFAULTS, Detector
+from monitor.testing.driver import Driver
+from monitor.wire.lifecycle import decode_lifecycle, encode_lifecycle
+from monitor.wire.times import format_time
 
 T = 1_795_500_000_000
 KEEP = Keep.of(DEFAULTS)
@@ -42,7 +45,7 @@ class Story:
         self.log = 0
 
     def open(self, session_id: str, at: int, *, partition: int = 0, auth: int | None = None, **attributes) -> "Story":
-        known = Attributes(self.subject, Kind.USER, workload="console")
+        known = Attributes(self.subject, Kind.USER, ("clerk",), "internal", "console")
         started = T + (at if auth is None else auth)
         return self._tell(
             Lifecycle(
@@ -51,10 +54,10 @@ class Story:
             )
         )  # fmt: skip
 
-    def end(self, session_id: str, at: int, reason: str = "closed", *, used: int | None = None, late: int = 0) -> "Story":
+    def end(self, session_id: str, at: int, reason: str = "closed", *, used: int | None = None) -> "Story":
         kind = {"closed": LT.CLOSED, "admin_revoked": LT.REVOKED}.get(reason, LT.EXPIRED)
         used = at if used is None else used
-        return self.change(session_id, kind, at, reason=reason, last_activity=T + used, log_time=T + at + late)
+        return self.change(session_id, kind, at, reason=reason, last_activity=T + used)
 
     def reauthenticate(self, session_id: str, at: int) -> "Story":
         epoch = self.last[session_id].epoch + 1
@@ -202,6 +205,17 @@ def test_a_span_that_nothing_can_join_is_let_go() -> None:
     assert story.who.spans == []
 
 
+def test_a_session_is_itself_for_the_gap_after_its_end_and_then_part_of_one_span() -> None:
+    story = Story().open("z", 0).open("a", 1).open("b", 1 + KEEP.gap).end("z", 2).end("a", 3)
+    story.change("b", LT.WARNED, 3 + KEEP.gap)
+    assert [one.session_id for one in story.who.sessions] == ["a", "b"], "it may be re-authenticated, and is no part of what it joins"
+    story.change("b", LT.WARNED, 4 + KEEP.gap)
+    assert [one.session_id for one in story.who.sessions] == ["b"]
+    story.end("b", 5 + KEEP.gap).open("c", 5 + 2 * KEEP.gap).end("c", 6 + 2 * KEEP.gap).open("d", 7 + 2 * KEEP.gap)
+    story.open("e", 7 + 3 * KEEP.gap)
+    assert [(span.parts, span.start, span.end) for span in story.who.spans] == [(4, T, T + 6 + 2 * KEEP.gap)]
+
+
 def test_a_live_session_without_an_end_is_forgotten_in_the_end() -> None:
     story = Story().open("a", 0)
     story.who.trim(T + FORGET_LIVE, KEEP)
@@ -308,3 +322,65 @@ def test_it_knows_those_that_live_and_all_that_timed_out(records: list[Lifecycle
     assert {one.session_id for one in who.sessions if not one.rank} == live
     assert who.timeouts.exact == [at for at in timeouts if at > now - KEEP.window]
     assert now < T + 100 * DAY
+
+
+@given(stories())
+def test_when_it_fades_nothing_is_left_and_a_moment_before_something_is(records: list[Lifecycle]) -> None:
+    who = Principal("alice")
+    for offset, record in enumerate(records):
+        who.take(record, offset, KEEP)
+    at = who.fades_at(KEEP)
+    if at > records[-1].log_time:
+        who.trim(at - 1, KEEP)
+        assert not who.empty
+    who.trim(at, KEEP)
+    assert who.empty
+    assert who.fades_at(KEEP) == 0
+
+
+POLICY = """
+version: 1
+defaults: {idle: 5m, absolute: 1h, warn_before: [1m]}
+"""
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["session.opened", "session.activity", "session.reauthenticated", "session.closed", "revoke", "tick"]),
+            st.sampled_from("abc"), st.sampled_from([SECOND, MINUTE, 4 * MINUTE, 11 * MINUTE]),
+            st.sampled_from(["on", "on", "on", "checkpoint", "write ahead", "restart"]),
+        ),
+        min_size=1, max_size=40,
+    )
+)  # fmt: skip
+def test_a_worker_that_is_killed_and_replays_leaves_it_as_one_that_lives(steps) -> None:
+    """The engine's own records: what it writes again after a crash changes nothing."""
+    calm, shaken = Driver(POLICY, now=T), Driver(POLICY, now=T)
+    at = T
+    for kind, name, pause, fate in steps:
+        at += pause
+        for driver in (calm, shaken):
+            if kind == "revoke":
+                driver.control({"type": "control.revoke", "id": f"c-{at}", "target": {"session_id": name}, "reason": "r", "by": "b"}, at)
+            if kind in {"revoke", "tick"}:
+                driver.tick(at)
+            else:
+                said = {"type": kind, "session_id": name, "subject": "alice", "roles": ["clerk"], "workload": "console"}
+                driver.append(said | {"time": format_time(at)}, at)
+        if fate == "checkpoint":
+            shaken.checkpoint()
+        elif fate != "on":
+            if fate == "write ahead":
+                shaken.write_ahead()
+            shaken.restart()
+    for driver in (calm, shaken):
+        driver.tick(at + 10 * MINUTE)
+    assert without_offset(told(shaken.lifecycle)) == without_offset(told(calm.lifecycle))
+
+
+def told(records: list[Lifecycle]) -> Principal:
+    who = Principal("alice")
+    for offset, record in enumerate(records):
+        who.take(decode_lifecycle(encode_lifecycle(record).value), offset, KEEP)
+    return who

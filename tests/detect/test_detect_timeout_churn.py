@@ -116,7 +116,7 @@ def test_nothing_to_look_at_is_never_looked_at() -> None:
     assert next_look(Story().open("a", 0).who, TOLD, nothing_known) == NEVER
 
 
-COHORT = ((), "console", None)
+COHORT = (("clerk",), "console", "internal")
 
 
 def principal(name: str, timeouts: int, at: int = 0, **attributes) -> Story:
@@ -135,7 +135,7 @@ def test_typical_is_what_three_quarters_do_not_exceed() -> None:
     assert rates.typical(8)(COHORT) == Rate(5, 8)
     assert rates.typical(9)(COHORT) is None, "too few"
     assert rates.typical(8, 0.5)(COHORT) == Rate(3, 8)
-    assert rates.typical(1)((("other",), "console", None)) is None
+    assert rates.typical(1)((("other",), "console", "internal")) is None
 
 
 def test_each_principal_counts_once_as_it_stands_now() -> None:
@@ -156,9 +156,9 @@ def test_who_changes_its_cohort_leaves_the_old_one() -> None:
     story.open("next", 50, classification="restricted")
     rates.follow(story.who, T + 50, TOLD, nobody)
     assert rates.typical(1)(COHORT) is None
-    assert rates.typical(1)(((), "console", "restricted")) == Rate(2, 1)
+    assert rates.typical(1)((("clerk",), "console", "restricted")) == Rate(2, 1)
     rates.follow(story.who, T + 51, TOLD, lambda a: a.classification == "restricted")
-    assert rates.typical(1)(((), "console", "restricted")) is None, "the exempt do not count in a cohort"
+    assert rates.typical(1)((("clerk",), "console", "restricted")) is None, "the exempt do not count in a cohort"
 
 
 def test_restored_from_states_it_is_the_same() -> None:
