@@ -80,6 +80,10 @@ class Observer:
         """Records but watermarks seen so far."""
         return len(self._raw)
 
+    def begins(self, since: int, beginning: bytes) -> int:
+        """How many of them, from number `since` on, begin with these bytes."""
+        return sum(value.startswith(beginning) for _, _, _, value in self._raw[since:])
+
     def commands(self) -> list[Sighting]:
         """Every command seen so far, in the order of seeing; tombstones left out."""
         self.require()

@@ -21,6 +21,8 @@ POLICY = "version: 1\ndefaults: {idle: 2h, absolute: 12h}\n"
 BEFORE = 5.0
 """Seconds of the stream of events before the order: what is usual."""
 AFTER = 2.0
+_REVOKED = b'{"type":"session.revoke","session_id":"s-'
+"""How the commands of preloaded sessions begin."""
 HOW = (
     "All visible: from the append of the `revoke --all` control to the moment at which another process has fetched the last of the"
     " sessions' commands; each session's is checked to be there. Stall: a steady stream of `closed` events of sessions unknown"
@@ -72,6 +74,8 @@ def _revoke(stage: Stage, observer: Observer, sessions: int) -> Revocation:
     _, value, headers = encode_control(control, time.time_ns() // 1_000_000)
     write_control(stage.connection, stage.topics, order, value, headers)
     observer.until(lambda: observer.count() - usual >= sessions, 120.0, f"{sessions} commands")
+    # Among them are answers to events, and revocations of sessions that have been closed.
+    observer.until(lambda: observer.begins(usual, _REVOKED) >= sessions, 120.0, f"{sessions} revocations", every=0.25)
     time.sleep(AFTER)
     appended = next(
         stored.appended for stored in read_controls(stage.connection, stage.topics) if stored.key == order.encode()
