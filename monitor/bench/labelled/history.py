@@ -30,10 +30,10 @@ LEAST_WATCHED: Final[Millis] = 6 * HOUR
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What a history is made of."""
+    """What a history is made of. The fewer healthy sessions, the more common abuse is among its like: as it stands, of 600 runs of agents one runs away."""
 
     seed: int = 1
-    sessions: int = 10_000
+    sessions: int = 50_000
     """Healthy ones, about so many: the population is chosen to fit."""
     days: int = 7
     each: int = 20

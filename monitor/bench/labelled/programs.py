@@ -55,10 +55,10 @@ def replica(seed: int, service: int, number: int, begins: Millis, days: int) -> 
 
 def _steady(source: Random, at: Millis, ends: Millis, lives: Millis) -> tuple[Stretch, ...]:
     """Calls without a pause, in stretches of `lives`; each after the first begins with a new authentication."""
-    step, found = source.randrange(15 * SECOND, 50 * SECOND), []
-    begins = at
-    while begins < ends:
-        found.append(Stretch(begins, step, max(1, (min(ends, begins + lives) - begins) // step), ActivityKind.AGENT, begins > at))
+    step, begins = source.randrange(15 * SECOND, 50 * SECOND), at
+    found: list[Stretch] = []
+    while not found or begins + step <= ends:
+        found.append(Stretch(begins, step, max(1, (min(ends, begins + lives) - begins) // step), ActivityKind.AGENT, bool(found)))
         begins = found[-1].ends + step
     return tuple(found)
 
