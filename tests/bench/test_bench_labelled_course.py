@@ -47,6 +47,11 @@ def test_activity_at_the_deadline_rescues_and_after_it_does_not() -> None:
     assert told(course(Stretch(T, SECOND), Stretch(T + IDLE + 1, SECOND)))[1:] == [("session.expired", IDLE, 0)]
 
 
+def test_a_session_is_closed_before_its_deadline_or_not_at_all() -> None:
+    ends = [told(course(Stretch(T, SECOND), closes=T + IDLE + late))[-1] for late in (-1, 0)]
+    assert ends == [("session.closed", IDLE - 1, 0), ("session.expired", IDLE, 0)]
+
+
 def test_who_comes_back_too_soon_logs_in_first() -> None:
     one = course(Stretch(T, SECOND), Stretch(T + IDLE + 1, SECOND), returns=True)
     back = IDLE + SOON

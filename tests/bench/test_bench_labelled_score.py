@@ -76,7 +76,7 @@ def test_a_storm_finds_all_that_goes_on_while_it_fires() -> None:
     labels = [churn("a"), churn("b", 300, 400), churn("c", 5_000_000, 5_000_100)]
     storm = Alert(detector=CHURN, at=150, ends=350, storm=True)
     one = only(labels, [storm])
-    assert (one.found, one.false, one.worst, [label.subject for label in one.missed]) == (2, 0, 50, ["c"])
+    assert (one.found, one.false, one.median, one.worst, [label.subject for label in one.missed]) == (2, 0, 0, 50, ["c"])
     # Of one that is not over yet it is known only that it fires.
     assert only(labels, [Alert(detector=CHURN, at=150, storm=True)]).found == 1
     assert only(labels, [alert("b", 150, ends=350, storm=True)]).found == 1
