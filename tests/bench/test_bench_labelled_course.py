@@ -118,8 +118,8 @@ def naive(script: Script) -> list[tuple[str, int, int, int, int]]:
                 found.append(("session.reauthenticated", at, epoch, at, seen))
             last, seen = at, seen + 1
     ends = min(last + IDLE, start + ABSOLUTE)
-    if script.closes is not None and script.closes < ends:
-        found.append(("session.closed", script.closes, epoch, last, seen))
+    if script.closes is not None and max(script.closes, last) < ends:
+        found.append(("session.closed", max(script.closes, last), epoch, last, seen))
     else:
         found.append(("session.expired", ends, epoch, last, seen))
     return found

@@ -61,7 +61,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[tuple[Millis, Attributes], ...] = ()
     """In order. They leave the limits as they are: another address, another user agent."""
     closes: Millis | None = None
-    """When the client closes it, if it still lives: not before its last activity."""
+    """When the client closes it, if it still lives; at its last activity where a login has put that off until later."""
     returns: bool = False
     """Whether activity after an end re-authenticates and goes on; else it is lost."""
     late: tuple[Millis, ...] = ()
@@ -136,7 +136,7 @@ class Course:
         else:
             at, reason = self._deadline()
             closes = self.script.closes
-            if closes is not None and closes < at:
+            if closes is not None and (closes := max(closes, self._last)) < at:
                 self._end(closes, closes + self.script.lag, LifecycleType.CLOSED, Reason.CLOSED)
             else:
                 self._expire(at, reason)
