@@ -114,6 +114,8 @@ def test_about_as_many_healthy_sessions_come_as_are_asked_for_and_opened_ones_ar
     opened = sum(1 for entry in entries if isinstance(entry.what, Lifecycle) and entry.what.type is T.OPENED)
     assert history.healthy_sessions == opened
     assert 2400 <= opened <= 3600
+    early = sum(1 for of in records(entries).values() if of[0].at < HEALTHY.learns_until)
+    assert history.healthy_learnt_from == early < opened
 
 
 def test_ends_are_those_of_the_limits() -> None:

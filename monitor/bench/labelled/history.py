@@ -85,7 +85,9 @@ class History:
         self.shape = shape
         self.limits = Limits()
         self.healthy_sessions = 0
-        """Opened so far."""
+        """Opened so far ..."""
+        self.healthy_learnt_from = 0
+        """... and of these by `Shape.learns_until`: false alerts of that time say how one behaves that knows nothing yet."""
         self.now: Millis = shape.begins
         """The append time of the last entry."""
         self._population = Population.of(shape)
@@ -158,6 +160,7 @@ class History:
             yield from self._until(pending, place(script.opened))
             course = Course(script, self.limits.of(script.attributes), self._places, 1 + script.opened % 50)
             self.healthy_sessions += healthy
+            self.healthy_learnt_from += healthy and script.opened < self.shape.learns_until
             self._live[script.session_id] = course
             for number, entry in enumerate(course.entries):
                 heappush(pending, (place(entry.at, script.session_id), script.session_id, number, entry))

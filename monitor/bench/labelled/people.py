@@ -75,6 +75,7 @@ def life(seed: int, number: int, begins: Millis, days: int) -> Iterator[Script]:
         if source.random() >= (AT_WORK_WEEKDAY if day % 7 < 5 else AT_WORK_WEEKEND):
             continue
         scripts = _day(who, source, begins + day * DAY - who.zone, monday=day % 7 == 0)
+        del source  # two kilobytes for each person, until their next day
         scripts.sort(key=_opened, reverse=True)
         while scripts:
             yield scripts.pop()
