@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import msgspec
 import orjson
 
-from monitor.core.instants import Millis
+from monitor.core.instants import DAY, Millis
 from monitor.detect.distinct import Distinct
 from monitor.detect.finding import MOST_SESSIONS, Finding, Subject
 from monitor.detect.settings import Detector
@@ -22,7 +22,9 @@ from monitor.policy.durations import format_duration
 Kind: TypeAlias = tuple[Detector, str | None]
 """Of one subject, or of all (None)."""
 
-_MOST_KINDS: Final = 10_000
+REMEMBERED: Final[Millis] = DAY
+"""When alerts began is known for so long: a restart may find what began later written already, and what began before not."""
+_FEW_KINDS: Final = 10_000
 _LONGEST_NAMED: Final = 256
 """Characters of a session id that a storm names as an example."""
 
@@ -104,20 +106,22 @@ def bound_of(kind: Kind, bounds: Bounds) -> int:
 
 
 class Begun:
-    """When alerts began, by kind: what the bounds of storms are held against. Bounded by what may begin within two windows."""
+    """When alerts began, by kind: what the bounds of storms are held against. Bounded by what may begin within `REMEMBERED`."""
 
     def __init__(self) -> None:
         """None has begun."""
         self._by_kind: dict[Kind, list[Millis]] = {}
+        self._sweep_above = _FEW_KINDS
 
-    def add(self, about: Subject, at: Millis, window: Millis) -> None:
-        """An alert about this began. O(log n), and what is older than two windows goes."""
+    def add(self, about: Subject, at: Millis) -> None:
+        """An alert about this began. O(log n), but for a sweep whenever the kinds have doubled."""
         for kind in kinds(about):
             instants = self._by_kind.setdefault(kind, [])
             insort(instants, at)
-            del instants[: bisect_right(instants, instants[-1] - 2 * window)]
-        if len(self._by_kind) > _MOST_KINDS:
-            self._by_kind = {kind: instants for kind, instants in self._by_kind.items() if instants[-1] > at - 2 * window}
+            del instants[: bisect_right(instants, instants[-1] - REMEMBERED)]
+        if len(self._by_kind) > self._sweep_above:
+            self._by_kind = {kind: instants for kind, instants in self._by_kind.items() if instants[-1] > at - REMEMBERED}
+            self._sweep_above = max(_FEW_KINDS, 2 * len(self._by_kind))
 
     def crowded(self, about: Subject, at: Millis, bounds: Bounds) -> Kind | None:
         """Of which kind as many as may have begun in the window that ends at `at`, the narrower first; None: there is room."""
