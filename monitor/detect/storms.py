@@ -3,6 +3,9 @@
 A storm begins with the alert that is one too many in the window. While it lasts, whatever would begin is counted, each thing once, and not
 raised. It is over at the end of the first window in which no more things were counted than may begin by themselves: what still stands out
 then begins as an alert of its own, so nothing is swallowed for good.
+
+A restart counts the same, if the last checkpoint is less than a window of log time back. From further back, what was counted by a storm and
+began by itself after it, within that time, may be left out of the count that is told again.
 """
 
 from bisect import bisect_right, insort
