@@ -26,7 +26,7 @@ from monitor.detect.evidence import bounded
 from monitor.detect.finding import Cleared, Finding, Subject
 from monitor.detect.settings import DEFAULTS, Common, Settings
 from monitor.detect.silences import next_change, silenced
-from monitor.detect.storms import Begun, Kind, Storm, bound_of, kinds, storm_fingerprint
+from monitor.detect.storms import REMEMBERED, Begun, Kind, Storm, bound_of, kinds, storm_fingerprint
 from monitor.wire.alerts import AlertRecord
 from monitor.wire.silences import Silence
 
@@ -220,14 +220,14 @@ class Book:
 
     def _begin(self, fingerprint: str, finding: Finding, since: Millis) -> list[Effect]:
         """It fires, unless that is one too many."""
-        at, about, bounds = finding.at, finding.about, self._settings.storm
+        at, about = finding.at, finding.about
         self._drop(fingerprint)
-        kind = self._begun.crowded(about, at, bounds)
+        kind = self._begun.crowded(about, at, self._settings.storm)
         if kind is not None:
             return self._begin_storm(kind, finding, fingerprint)
-        self._begun.add(about, at, bounds.window)
+        self._begun.add(about, at)
         before = self._alerts.get(fingerprint)
-        begun = () if before is None else tuple(one for one in before.begun if one > at - 2 * bounds.window)
+        begun = () if before is None else tuple(one for one in before.begun if one > at - REMEMBERED)
         alert = Alert(fingerprint, bounded(finding), since, at, at, begun=(*begun, at)[-_MOST_BEGUN:])
         return self._fire(alert, at)
 
@@ -390,6 +390,6 @@ class Book:
         if alert.storm is not None:
             self._storms[about.detector, about.subject] = alert.fingerprint
         for at in alert.begun:
-            self._begun.add(about, at, self._settings.storm.window)
+            self._begun.add(about, at)
         if alert.ended is not None:
             self._resolved.add(alert.fingerprint)

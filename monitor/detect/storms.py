@@ -3,6 +3,9 @@
 A storm begins with the alert that is one too many in the window. While it lasts, whatever would begin is counted, each thing once, and not
 raised. It is over at the end of the first window in which no more things were counted than may begin by themselves: what still stands out
 then begins as an alert of its own, so nothing is swallowed for good.
+
+A restart counts the same, if the last checkpoint is less than a window of log time back. From further back, what was counted by a storm and
+began by itself after it, within that time, may be left out of the count that is told again.
 """
 
 from bisect import bisect_right, insort
@@ -12,7 +15,7 @@ from typing import Final, TypeAlias
 import msgspec
 import orjson
 
-from monitor.core.instants import Millis
+from monitor.core.instants import DAY, Millis
 from monitor.detect.distinct import Distinct
 from monitor.detect.finding import MOST_SESSIONS, Finding, Subject
 from monitor.detect.settings import Detector
@@ -22,7 +25,9 @@ from monitor.policy.durations import format_duration
 Kind: TypeAlias = tuple[Detector, str | None]
 """Of one subject, or of all (None)."""
 
-_MOST_KINDS: Final = 10_000
+REMEMBERED: Final[Millis] = DAY
+"""When alerts began is known for so long: a restart may find what began later written already, and what began before not."""
+_FEW_KINDS: Final = 10_000
 _LONGEST_NAMED: Final = 256
 """Characters of a session id that a storm names as an example."""
 
@@ -104,20 +109,22 @@ def bound_of(kind: Kind, bounds: Bounds) -> int:
 
 
 class Begun:
-    """When alerts began, by kind: what the bounds of storms are held against. Bounded by what may begin within two windows."""
+    """When alerts began, by kind: what the bounds of storms are held against. Bounded by what may begin within `REMEMBERED`."""
 
     def __init__(self) -> None:
         """None has begun."""
         self._by_kind: dict[Kind, list[Millis]] = {}
+        self._sweep_above = _FEW_KINDS
 
-    def add(self, about: Subject, at: Millis, window: Millis) -> None:
-        """An alert about this began. O(log n), and what is older than two windows goes."""
+    def add(self, about: Subject, at: Millis) -> None:
+        """An alert about this began. O(log n), but for a sweep whenever the kinds have doubled."""
         for kind in kinds(about):
             instants = self._by_kind.setdefault(kind, [])
             insort(instants, at)
-            del instants[: bisect_right(instants, instants[-1] - 2 * window)]
-        if len(self._by_kind) > _MOST_KINDS:
-            self._by_kind = {kind: instants for kind, instants in self._by_kind.items() if instants[-1] > at - 2 * window}
+            del instants[: bisect_right(instants, instants[-1] - REMEMBERED)]
+        if len(self._by_kind) > self._sweep_above:
+            self._by_kind = {kind: instants for kind, instants in self._by_kind.items() if instants[-1] > at - REMEMBERED}
+            self._sweep_above = max(_FEW_KINDS, 2 * len(self._by_kind))
 
     def crowded(self, about: Subject, at: Millis, bounds: Bounds) -> Kind | None:
         """Of which kind as many as may have begun in the window that ends at `at`, the narrower first; None: there is room."""

@@ -2,7 +2,7 @@
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.controls import ControlType, Target
@@ -458,7 +458,6 @@ def again_whole(book: Book) -> Book:
     return again(everything(book), book._settings)
 
 
-@settings(deadline=None)
 @given(histories(), st.data())
 def test_a_restart_tells_the_same_again_and_nothing_else(history: list, data: st.DataObject) -> None:
     """Killed at any point between two checkpoints, with any beginning of the second one written."""
