@@ -64,10 +64,6 @@ class Alertmanager:
         """Alerts that are sent again and again."""
         return len(self._firing)
 
-    def load(self, alert: AlertRecord) -> None:
-        """What fires is sent again at the next repeat, which is at once."""
-        self.update(alert)
-
     def deliver(self, alert: AlertRecord) -> Answer:
         """One attempt. A resolved alert has the labels under which it fired: by those it is known there."""
         if _over(alert):
@@ -79,7 +75,7 @@ class Alertmanager:
         return answer
 
     def update(self, alert: AlertRecord) -> None:
-        """Newer figures go with the next repeat; what is silenced goes no more, and so is over there after `VALID_FOR` repeats."""
+        """What fires goes with the next repeat; what is silenced goes no more, and so is over there after `VALID_FOR` repeats."""
         if _over(alert) or silenced_by(alert):
             self.drop(alert.fingerprint)
         else:
@@ -107,9 +103,16 @@ class Alertmanager:
             answer = self._send(batch)
             if answer.verdict is Verdict.REFUSED:
                 # One of them is at fault, and the others must not go with it.
-                yield from (self._send([alert]) for alert in batch)
+                yield from map(self._send_alone, batch)
             else:
                 yield answer
+
+    def _send_alone(self, alert: AlertRecord) -> Answer:
+        answer = self._send([alert])
+        if answer.verdict is Verdict.REFUSED:
+            log.error("alertmanager_repeat_refused", extra={"receiver": self.name, "fingerprint": alert.fingerprint, "error": answer.detail})
+            self.drop(alert.fingerprint)
+        return answer
 
     def _send(self, alerts: Sequence[AlertRecord]) -> Answer:
         end = self._now() + VALID_FOR * self._repeat

@@ -183,24 +183,38 @@ class Courier:
         if committed is not None and committed > end:
             self._start_over(one, begin)
             return
-        upto = end if committed is None else committed
-        newest: dict[bytes | None, TailRecord] = {}
-        for record in read_between(client, {one: begin}, {one: upto}):
-            newest.pop(record.key, None)
-            newest[record.key] = record
-        for record in newest.values():
-            alert = self._read(record)
-            if alert is None:
-                continue
-            if committed is None and alert.state is AlertState.FIRING:
-                # Not committed one by one: cut short, the next life begins anew, and tells nothing that is over either.
-                if self._deal(record) is _Dealt.NOT_YET:
-                    return
-            else:
-                self._told.keep(alert)
-                self.receiver.load(alert)
-        self._next[one] = upto
+        if committed is None:
+            if not self._begin(client, one, begin, end):
+                return
+        else:
+            for record in read_between(client, {one: begin}, {one: committed}):
+                self._learn(record)
+        self._next[one] = end if committed is None else committed
         self._commit(client, one)
+
+    def _begin(self, client: KafkaConsumer, one: TopicPartition, begin: int, end: int) -> bool:
+        """Tell what fires, and nothing that is over; whether that is done.
+
+        Not committed one by one: cut short, the next life begins anew, and tells nothing that is over either.
+        """
+        # Read twice: where they stand takes little room, they themselves much.
+        newest = {record.key: record.offset for record in read_between(client, {one: begin}, {one: end})}
+        for record in read_between(client, {one: begin}, {one: end}):
+            if newest.get(record.key) != record.offset:
+                continue
+            alert = self._read(record)
+            if alert is not None and alert.state is AlertState.RESOLVED:
+                self._told.keep(alert)
+            elif alert is not None and self._deal(record) is _Dealt.NOT_YET:
+                return False
+        return True
+
+    def _learn(self, record: TailRecord) -> None:
+        """It was dealt with in an earlier life."""
+        alert = self._read(record)
+        if alert is not None:
+            self._told.keep(alert)
+            self.receiver.update(alert)
 
     def _start_over(self, one: TopicPartition, begin: int) -> None:
         """The log has got shorter (a topic made anew): all that stands there now counts, but for what this life has told."""

@@ -21,14 +21,11 @@ class Receiver(Protocol):
     def name(self) -> str:
         """What it is called in logs and metrics, and by which it is known where it left off: unique and lasting."""
 
-    def load(self, alert: AlertRecord) -> None:
-        """This one stands on the topic, and was delivered in an earlier life. Nothing is sent."""
-
     def deliver(self, alert: AlertRecord) -> Answer:
         """One attempt to tell of a state that is new to it. Never raises."""
 
     def update(self, alert: AlertRecord) -> None:
-        """Its state has been told; it has newer figures, or was silenced."""
+        """Nothing is to be told: its state has been, or it is silenced. So it stands now. Nothing is sent."""
 
     def drop(self, fingerprint: str) -> None:
         """It can't be told of it, or there is no such alert any more."""

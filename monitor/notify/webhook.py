@@ -47,9 +47,6 @@ class Webhook:
         """Its name, and to whom it goes."""
         return f"Webhook({self.name!r}, {self._endpoint!r})"
 
-    def load(self, alert: AlertRecord) -> None:
-        """Nothing to remember."""
-
     def deliver(self, alert: AlertRecord) -> Answer:
         """One attempt, signed anew."""
         try:
@@ -61,7 +58,7 @@ class Webhook:
         return self._endpoint.post(body, {SIGNATURE: signature, KEY: idempotency_key(alert)})
 
     def update(self, alert: AlertRecord) -> None:
-        """Nothing is sent: the state has been told."""
+        """Nothing to remember."""
 
     def drop(self, fingerprint: str) -> None:
         """Nothing to forget."""

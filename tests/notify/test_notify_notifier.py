@@ -1,21 +1,26 @@
 """Alerts from the topic to receivers that fail, come back, and are not to be flooded. On the embedded broker, and on Apache Kafka."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from monitor.broker.connection import Connection
+from monitor.broker.embedded import EmbeddedBroker
 from monitor.core.errors import InputError
 from monitor.core.instants import MINUTE
-from monitor.notify.courier import CourierState
+from monitor.notify.courier import GIVE_UP_AFTER, CourierState
 from monitor.notify.endpoint import Endpoint
 from monitor.notify.notifier import Notifier
 from monitor.notify.receiver import idempotency_key
 from monitor.notify.webhook import Webhook
-from monitor.wire.alerts import decode_alert
+from monitor.wire.alerts import AlertRecord, decode_alert
 from monitor.wire.topics import Topics
 from tests.notify.alerts import T, alert
 from tests.notify.listening import Listening, until
 from tests.notify.worlds import Alerts, committed, dead_letters, figure, notifying, told
-from tests.publish.worlds import BOTH
+from tests.publish.worlds import BOTH, broker_away
 
 
 @pytest.fixture(params=BOTH)
@@ -193,3 +198,80 @@ def test_receivers_have_names_of_their_own(listening, hook):
         Notifier(Connection(), Topics(), [hook(listening), hook(listening)])
     with pytest.raises(InputError, match="name a receiver"):
         Notifier(Connection(), Topics(), [])
+
+
+def test_compaction_leaves_a_state_alone_for_as_long_as_it_is_attempted():
+    assert int(Topics().session_alerts.configs["min.compaction.lag.ms"]) >= GIVE_UP_AFTER
+
+
+SILENCES = pytest.mark.skipif("silenced_by" not in AlertRecord.__struct_fields__, reason="records do not tell of silences yet")
+
+
+@SILENCES
+def test_what_is_silenced_is_not_told_until_its_silence_ends(world, alerts, listening, hook):
+    with notifying(world, hook(listening)) as notifier:
+        alerts.write(alert(1, silenced_by=("s-1",)), alert(2, silenced_by=("s-1",)), alert(3))
+        alerts.write(alert(1, updated=T + 1), alert(2, state="resolved"), alert(3, updated=T + 1, silenced_by=("s-1",)))
+        alerts.write(alert(3, state="resolved", silenced_by=("s-1",)))
+        until(lambda: len(listening.taken) == 3)
+        until(lambda: committed(world, notifier) == 7)
+        assert figure(notifier, "silenced_total", receiver="pager") == 3
+    assert told(listening) == [(3, "firing"), (1, "firing"), (3, "resolved")]
+
+
+LIFE = """
+import sys, time
+from pathlib import Path
+from monitor.broker.connection import Connection
+from monitor.notify import Endpoint, Notifier, Webhook
+from monitor.wire.topics import Topics
+servers, prefix, url, secret = sys.argv[1:]
+Notifier(Connection(bootstrap_servers=servers), Topics(prefix), [Webhook("pager", Endpoint(url), Path(secret))]).start()
+time.sleep(60)
+"""
+
+
+def test_killed_between_delivery_and_commit_it_tells_again_under_the_same_key(world, alerts, listening, hook, secret_file):
+    with notifying(world, hook(listening)):
+        alerts.write(alert(1))
+        until(lambda: len(listening.taken) == 1)
+    listening.hold.clear()
+    command = [sys.executable, "-c", LIFE, world.bootstrap_servers, world.prefix, listening.url, str(secret_file)]
+    life = subprocess.Popen(command)
+    try:
+        alerts.write(alert(2), alert(3))
+        until(lambda: len(listening.posts) == 2)
+    finally:
+        life.send_signal(signal.SIGKILL)
+        life.wait()
+    listening.hold.set()
+    with notifying(world, hook(listening)):
+        until(lambda: len(listening.posts) == 4)
+    assert [int(post.said["fingerprint"], 16) for post in listening.posts] == [1, 2, 2, 3]
+    assert listening.posts[1].headers["Idempotency-Key"] == listening.posts[2].headers["Idempotency-Key"] == idempotency_key(alert(2))
+
+
+@pytest.mark.embedded
+@broker_away
+def test_a_broker_that_goes_and_comes_back_costs_nobody_an_alert(own_topics, tmp_path, listening, hook):
+    with EmbeddedBroker(directory=tmp_path / "broker") as broker:
+        world = own_topics(broker)
+        alerts = Alerts(world)
+        listening.hold.clear()
+        with notifying(world, hook(listening)) as notifier:
+            alerts.write(alert(1), alert(2))
+            until(lambda: len(listening.posts) == 1)
+            alerts.close()
+            port = int(world.bootstrap_servers.rpartition(":")[2])
+            broker.stop()
+            listening.hold.set()  # taken, and now it can't be committed
+            until(lambda: notifier.states["pager"] is CourierState.WAITING, 60)
+            assert len(listening.posts) == 1
+            with EmbeddedBroker(port=port, directory=tmp_path / "broker"):
+                until(lambda: len(listening.posts) == 2, 60)
+                alerts = Alerts(world)
+                alerts.write(alert(3))
+                alerts.close()
+                until(lambda: len(listening.posts) == 3, 60)
+                until(lambda: committed(world, notifier) == 3)
+    assert told(listening) == [(1, "firing"), (2, "firing"), (3, "firing")]
