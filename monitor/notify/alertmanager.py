@@ -5,6 +5,7 @@ outlives a failure of a few of them, and goes by itself where nobody sends any m
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ VALID_FOR: Final = 5
 AGAIN: Final[Millis] = 5 * SECOND
 """After a repeat that failed."""
 AT_ONCE: Final = 100
+_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 LABELS: Final = ("subject", "session_id", "gateway", "workload", "tenant")
 
 
@@ -47,6 +49,8 @@ class Alertmanager:
         """
         if repeat <= 0:
             raise InputError(f"receiver {name}: the time between two repeats must be more than nothing")
+        if wrong := sorted(label for label in labels or () if not _LABEL.fullmatch(label)):
+            raise InputError(f"receiver {name}: labels can't be called {', '.join(map(repr, wrong))}: letters, digits and _, no digit first")
         self.name = check_name(name)
         self.repeat_failures = 0
         """Repeats that failed in a row."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from monitor.core.instants import Millis
+from monitor.notify import metrics
 from monitor.notify.answer import Verdict
 from monitor.notify.backoff import Backoff
 from monitor.notify.metrics import NotifyMetrics
@@ -20,8 +21,8 @@ class Ending(StrEnum):
     """How it ended."""
 
     DELIVERED = "delivered"
-    REFUSED = "receiver_refused"
-    GIVEN_UP = "receiver_unreachable"
+    REFUSED = metrics.REFUSED
+    GIVEN_UP = metrics.UNREACHABLE
     STOPPED = "stopped"
     """We are ending: it is still to be delivered."""
 

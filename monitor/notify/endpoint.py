@@ -10,6 +10,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -64,10 +65,9 @@ class Endpoint:
 
     def below(self, path: str) -> "Endpoint":
         """The endpoint at this path below it."""
-        other = object.__new__(Endpoint)
-        other.__dict__.update(self.__dict__)
         base, question, query = self._path.partition("?")
-        other._path = base.rstrip("/") + path + question + query
+        other = copy(self)
+        vars(other)["_path"] = base.rstrip("/") + path + question + query
         return other
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:

@@ -3,11 +3,18 @@
 As in `observe.metrics`; `receiver` is one of those that were set up.
 """
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from monitor.core.instants import SECOND, Millis
 from monitor.observe.metrics import NAMESPACE
 from monitor.wire.alerts import AlertState
+
+REFUSED: Final = "receiver_refused"
+UNREACHABLE: Final = "receiver_unreachable"
+PUT_ASIDE: Final = (REFUSED, UNREACHABLE)
+"""Reasons of dead letters."""
 
 
 class NotifyMetrics:
@@ -36,6 +43,8 @@ class NotifyMetrics:
         """Show this receiver's series, before anything has happened to it."""
         for state in AlertState:
             self._delivered.labels(receiver, state.value)
+        for reason in PUT_ASIDE:
+            self._put_aside.labels(receiver, reason)
         for one in (self._failures, self._silenced, self._not_understood, self._waiting, self._behind, self._connected):
             one.labels(receiver)
 
@@ -48,7 +57,7 @@ class NotifyMetrics:
         self._failures.labels(receiver).inc()
 
     def put_aside(self, receiver: str, reason: str) -> None:
-        """One became a dead letter; `reason` is a `delivery.Ending`."""
+        """One became a dead letter; `reason` is one of `PUT_ASIDE`."""
         self._put_aside.labels(receiver, reason).inc()
 
     def silenced(self, receiver: str) -> None:

@@ -189,6 +189,12 @@ def test_a_repeat_without_time_between_is_refused():
         Alertmanager("am", Endpoint("http://localhost:1"), repeat=0)
 
 
+@pytest.mark.parametrize("label", ["", "a-b", "1a", "ä", "a b"])
+def test_a_label_that_it_would_refuse_is_refused(label):
+    with pytest.raises(InputError, match="labels can't be called"):
+        Alertmanager("am", Endpoint("http://localhost:1"), labels={"cluster": "eu", label: "x"})
+
+
 def test_its_repr_says_where_it_is(receiver, listening):
     assert repr(receiver) == f"Alertmanager('am', Endpoint({listening.url}))"
 

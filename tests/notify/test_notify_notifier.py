@@ -3,19 +3,24 @@
 import signal
 import subprocess
 import sys
+from collections import Counter
+from contextlib import closing
 
 import pytest
 
+from monitor.broker.administration import apply_topics
+from monitor.broker.clients import administrator
 from monitor.broker.connection import Connection
 from monitor.broker.embedded import EmbeddedBroker
 from monitor.core.errors import InputError
-from monitor.core.instants import MINUTE
+from monitor.core.instants import DAY, MINUTE
+from monitor.notify.clock import wall
 from monitor.notify.courier import GIVE_UP_AFTER, CourierState
 from monitor.notify.endpoint import Endpoint
 from monitor.notify.notifier import Notifier
 from monitor.notify.receiver import idempotency_key
 from monitor.notify.webhook import Webhook
-from monitor.wire.alerts import AlertRecord, decode_alert
+from monitor.wire.alerts import AlertRecord, decode_alert, encode_alert
 from monitor.wire.topics import Topics
 from tests.notify.alerts import T, alert
 from tests.notify.listening import Listening, until
@@ -152,6 +157,43 @@ def test_what_fails_for_too_long_is_put_aside(world, alerts, listening, hook):
     assert told(listening) == [(2, "firing")]
 
 
+def test_what_waits_behind_one_that_is_given_up_does_not_wait_as_long_again(world, alerts, listening, hook):
+    listening.status = 503
+    with notifying(world, hook(listening), give_up_after=1_000) as notifier:
+        alerts.write(*(alert(number) for number in range(4)))
+        until(lambda: figure(notifier, "put_aside_total", receiver="pager", reason="receiver_unreachable") == 4)
+    attempts = Counter(post.headers["Idempotency-Key"] for post in listening.posts)
+    assert attempts[idempotency_key(alert(0))] > 5
+    assert all(attempts[idempotency_key(alert(number))] <= 5 for number in (1, 2, 3))
+
+
+def test_what_came_while_nobody_was_there_has_its_whole_time(world, alerts, listening, hook):
+    with notifying(world, hook(listening)):
+        pass
+    record = encode_alert(alert(1))
+    alerts.raw(record.key, record.value, record.headers, timestamp=wall() - 3 * DAY)
+    listening.status = lambda number: 503 if number < 3 else 200
+    with notifying(world, hook(listening), give_up_after=DAY):
+        until(lambda: listening.taken)
+    assert dead_letters(world) == []
+
+
+@pytest.mark.embedded
+def test_a_topic_that_was_made_anew_is_told_of_from_its_beginning(embedded, own_topics, listening, hook):
+    world = own_topics(embedded)
+    with closing(Alerts(world)) as alerts, notifying(world, hook(listening)):
+        alerts.write(alert(1), alert(2), alert(3))
+        until(lambda: len(listening.taken) == 3)
+    with administrator(world.connection) as admin:
+        admin.delete_topics([alerts.topic])
+    apply_topics(world.connection, world.topics, replication=1)
+    with closing(Alerts(world)) as alerts:
+        alerts.write(alert(4), alert(4, state="resolved"))
+    with notifying(world, hook(listening)):
+        until(lambda: len(listening.taken) == 5)
+    assert told(listening)[3:] == [(4, "firing"), (4, "resolved")]
+
+
 def test_one_that_hangs_holds_up_no_other(world, alerts, listening, hook):
     other = Listening()
     other.start()
@@ -256,12 +298,11 @@ def test_killed_between_delivery_and_commit_it_tells_again_under_the_same_key(wo
 def test_a_broker_that_goes_and_comes_back_costs_nobody_an_alert(own_topics, tmp_path, listening, hook):
     with EmbeddedBroker(directory=tmp_path / "broker") as broker:
         world = own_topics(broker)
-        alerts = Alerts(world)
         listening.hold.clear()
         with notifying(world, hook(listening)) as notifier:
-            alerts.write(alert(1), alert(2))
+            with closing(Alerts(world)) as alerts:
+                alerts.write(alert(1), alert(2))
             until(lambda: len(listening.posts) == 1)
-            alerts.close()
             port = int(world.bootstrap_servers.rpartition(":")[2])
             broker.stop()
             listening.hold.set()  # taken, and now it can't be committed
@@ -269,9 +310,8 @@ def test_a_broker_that_goes_and_comes_back_costs_nobody_an_alert(own_topics, tmp
             assert len(listening.posts) == 1
             with EmbeddedBroker(port=port, directory=tmp_path / "broker"):
                 until(lambda: len(listening.posts) == 2, 60)
-                alerts = Alerts(world)
-                alerts.write(alert(3))
-                alerts.close()
+                with closing(Alerts(world)) as alerts:
+                    alerts.write(alert(3))
                 until(lambda: len(listening.posts) == 3, 60)
                 until(lambda: committed(world, notifier) == 3)
     assert told(listening) == [(1, "firing"), (2, "firing"), (3, "firing")]

@@ -30,8 +30,8 @@ class Alerts:
             record = encode_alert(one)
             self.raw(record.key, record.value, record.headers)
 
-    def raw(self, key: bytes, value: bytes | None, headers=()) -> None:
-        self._producer.send(self.topic, key=key, value=value, headers=list(headers)).get(20)
+    def raw(self, key: bytes, value: bytes | None, headers=(), timestamp: int | None = None) -> None:
+        self._producer.send(self.topic, key=key, value=value, headers=list(headers), timestamp_ms=timestamp).get(20)
 
 
 @contextmanager
