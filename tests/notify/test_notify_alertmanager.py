@@ -271,6 +271,7 @@ def test_silences_of_a_real_one_hold(real, world, alerts):
 
 
 @pytest.mark.alertmanager
+@pytest.mark.embedded
 def test_a_real_one_that_forgets_everything_is_told_again_and_what_nobody_sends_goes(real, world, alerts):
     server, _ = real
     now = wall()

@@ -3,9 +3,11 @@
 import hmac
 import logging
 import re
+from pathlib import Path
 
 import pytest
 
+import monitor.notify
 from monitor.core.errors import InputError
 from monitor.notify.answer import Verdict
 from monitor.notify.endpoint import Endpoint
@@ -39,6 +41,21 @@ def test_a_receiver_can_check_the_signature_over_the_bytes_it_got(webhook, liste
     assert int(seconds) == T // 1000 + 5
     assert hmac.new(KEY, f"{seconds}.".encode() + post.body, "sha256").hexdigest() == signature
     assert hmac.new(KEY, f"{int(seconds) + 1}.".encode() + post.body, "sha256").hexdigest() != signature
+
+
+def test_the_check_that_the_readme_shows_tells_ours_from_others(webhook, listening):
+    readme = (Path(monitor.notify.__file__).parent / "README.md").read_text()
+    (shown,) = re.findall(r"```python\n(def is_ours.*?)```", readme, re.DOTALL)
+    exec(shown, said := {"hmac": hmac})
+    webhook.deliver(alert())
+    (post,) = listening.posts
+    signature, seconds = post.headers["X-Session-Monitor-Signature"], T // 1000 + 5
+    assert said["is_ours"](KEY, signature, post.body, seconds + 300)
+    for wrong in (
+        (b"another secret", signature, post.body, seconds), (KEY, signature, post.body + b" ", seconds), (KEY, signature, post.body, seconds + 301),
+        (KEY, signature.replace("t=1", "t=2"), post.body, seconds),
+    ):  # fmt: skip
+        assert not said["is_ours"](*wrong)
 
 
 def test_the_key_is_of_fingerprint_state_and_since_alone():
