@@ -1,7 +1,7 @@
 """The brokers and the OIDC server that tests run on: what the machine has, or a skip that says what it has not.
 
 SESSION_MONITOR_TEST_KAFKA   host:port of an Apache Kafka to use; its topics get prefixes of their own
-SESSION_MONITOR_REQUIRE      worlds (kafka, embedded, oidc, gateways; with commas) whose absence is a failure, not a skip
+SESSION_MONITOR_REQUIRE      worlds (kafka, embedded, oidc, gateways, alertmanager; with commas) whose absence is a failure, not a skip
 """
 
 import functools

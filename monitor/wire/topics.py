@@ -109,14 +109,15 @@ class Topics:
         )  # fmt: skip
         self.session_alerts = Topic(
             f"{prefix}session-alerts", "alert fingerprint", 1, "compact", "detection", "dashboard, notifiers",
-            at_least=size,
+            # Whoever can't be reached for a day hears of each state all the same.
+            at_least=size | {"min.compaction.lag.ms": DAY},
         )  # fmt: skip
         self.enforcement_receipts = Topic(
             f"{prefix}enforcement-receipts", "gateway", 1, "delete", "gateways", "dashboard, detection",
             at_least=size | {"retention.ms": 7 * DAY},
         )  # fmt: skip
         self.dead_letters = Topic(
-            f"{prefix}dead-letters", "original key", 1, "delete", "worker", "people; session-monitor dead-letters",
+            f"{prefix}dead-letters", "original key", 1, "delete", "worker, notifiers", "people; session-monitor dead-letters",
             at_least={"max.message.bytes": MAX_MESSAGE_BYTES + DEAD_LETTER_HEADROOM, "retention.ms": 7 * DAY},
         )  # fmt: skip
 
