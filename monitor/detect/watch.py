@@ -18,6 +18,7 @@ from monitor.detect.acts import ActDue
 from monitor.detect.book import Book, Effect, Forgotten
 from monitor.detect.cohorts import Cohorts
 from monitor.detect.exempt import exempted
+from monitor.detect.fleet import Fleet
 from monitor.detect.finding import Cleared, Finding, Subject
 from monitor.detect.living import Living
 from monitor.detect.looks import Looks
@@ -47,8 +48,11 @@ Silences = Callable[[], tuple[Silence, ...]]
 class Watch:
     """Of one partition. Restore it, then tell it records in the order of their offsets, and time."""
 
-    def __init__(self, number: int, rules: Rules, silences: Silences = tuple) -> None:
-        """`number` is the partition's; `rules` gives the newest policy; `silences` those that there are, another tuple where they have changed."""
+    def __init__(self, number: int, rules: Rules, silences: Silences = tuple, fleet: Fleet | None = None) -> None:
+        """`number` is the partition's; `rules` gives the newest policy; `silences` those that there are, another tuple where they have changed.
+
+        What a cohort has on other partitions is known by the `fleet`; without one, this partition's sessions are compared among themselves.
+        """
         self.now: Millis = 0
         """Log time: the latest of all records, or what `advance` was told."""
         self.refused = 0
@@ -71,6 +75,8 @@ class Watch:
         self._settings: Settings = self._policy.detection
         self._book = Book(self._settings, str(number))
         self._cohorts = Cohorts(self._settings.long_session.fades)
+        self._fleet = fleet or Fleet()
+        self._fleet.join(number, self._cohorts)
         self._take_up(self._policy)
 
     # --- what it is told -------------------------------------------------------------------------------
@@ -97,6 +103,9 @@ class Watch:
         except BadRecord:
             self.refused += 1
             return
+        self._remember()
+        if self.now and record.log_time > self.now + AGAIN:
+            self.advance(record.log_time)
         self.now = max(self.now, record.log_time)
         name = _name(record)
         held = self._pieces.get(name)
@@ -110,9 +119,20 @@ class Watch:
             self._see(record)
 
     def advance(self, now: Millis) -> None:
-        """Time has come to `now`."""
+        """Time has come to `now`; in steps, where something stands out and has to be seen again meanwhile."""
         self._follow()
-        self.now = max(self.now, now)
+        self._remember()
+        while self.now < now:
+            steps = self.now and next(self._book.open(), None) is not None
+            self.now = min(now, self.now + AGAIN) if steps else now
+            self._pass()
+
+    def _remember(self) -> None:
+        """After a restart: what stands out was seen by then, and time goes on from there."""
+        if not self.now:
+            self.now = max((one.seen for one in self._book.open()), default=0)
+
+    def _pass(self) -> None:
         for name in self._looks.due(self.now):
             self._look(name)
         if self.now >= self._again:
@@ -149,7 +169,7 @@ class Watch:
         who = decode(held)
         who.trim(self.now, self._keep)
         self._judge(name, who)
-        told, cohorts, rank = self._settings.long_session, self._cohorts, self._policy.rank
+        told, cohorts, rank = self._settings.long_session, self._fleet.known(self.now), self._policy.rank
         for one in who.sessions:
             if not one.rank:
                 living = self._living(who, one)
@@ -165,6 +185,7 @@ class Watch:
         for one in cap_evasion.judge(who, now, settings.cap_evasion, plans, self._exempt_cap):
             self._tell(one)
         self._tell(concurrent_sessions.judge(who, now, settings.concurrent_sessions, plans, self._exempt_crowd))
+        self._arm(name, who.fades_at(self._keep))
         self._arm(name, timeout_churn.next_look(who, settings.timeout_churn, typical))
         self._arm(name, cap_evasion.next_look(who, now, settings.cap_evasion, plans, self._exempt_cap))
         self._arm(name, concurrent_sessions.next_look(who, now, plans))
@@ -174,7 +195,7 @@ class Watch:
         one = next((one for one in who.sessions if one.session_id == session_id and not one.rank), None)
         if one is None:
             return None
-        return long_session.next_look(self._living(who, one), self.now, self._cohorts, self._settings.long_session, self._policy.rank)
+        return long_session.next_look(self._living(who, one), self.now, self._fleet.known(self.now), self._settings.long_session, self._policy.rank)
 
     def _living(self, who: Principal, one: Known) -> Living:
         attributes = who.profile(one.profile).attributes(who.subject)

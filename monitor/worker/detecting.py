@@ -72,12 +72,12 @@ class Detective:
 
     def __init__(
         self, settings: DetectiveSettings, topics: Topics, appender: Appender, reader: Reader, offsets: Offsets, clock: Clock,
-        watching: Callable[[int], Watching],
+        watching: Callable[[int], Watching], left: Callable[[int], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        """`watching` makes what one partition is watched with."""
+        """`watching` makes what one partition is watched with; `left` is told of each that is watched no more."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.held: dict[int, _Held] = {}
-        self._settings, self._topics, self._clock, self._watching = settings, topics, clock, watching
+        self._settings, self._topics, self._clock, self._watching, self._left = settings, topics, clock, watching, left
         self._appender, self._reader, self._offsets = appender, reader, offsets
         self._checkpointing = asyncio.Lock()
         self._background: list[asyncio.Task[None]] = []
@@ -103,6 +103,7 @@ class Detective:
         """They are somebody else's already: forget, write nothing."""
         for number in partitions:
             if self.held.pop(number, None) is not None:
+                self._left(number)
                 self._appender.discard(self._topics.detection_changelog.name, number)
 
     async def records(self, partition: int, records: Sequence[Record], end_offset: int) -> None:
