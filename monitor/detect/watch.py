@@ -18,8 +18,8 @@ from monitor.detect.acts import ActDue
 from monitor.detect.book import Book, Effect, Forgotten
 from monitor.detect.cohorts import Cohorts
 from monitor.detect.exempt import exempted
-from monitor.detect.fleet import Fleet
 from monitor.detect.finding import Cleared, Finding, Subject
+from monitor.detect.fleet import Fleet
 from monitor.detect.living import Living
 from monitor.detect.looks import Looks
 from monitor.detect.principal import Exempt, Keep, Known, Principal, decode, encode, nobody, principal_of
