@@ -16,6 +16,7 @@ from monitor.broker.tail import TailRecord, tail
 from monitor.cli.acts import By
 from monitor.cli.durations import within
 from monitor.cli.failure import NotFound
+from monitor.cli.notify import notify
 from monitor.cli.output import Format, Output, hint, printable, show
 from monitor.cli.settings import Installation, takes_installation
 from monitor.core.errors import InputError
@@ -37,7 +38,8 @@ Subject = Annotated[str | None, typer.Option(help="Only about this subject.")]
 LONGEST: Final = (MINUTE, 365 * DAY)
 SILENCES: Final = ("id", "matchers", "since", "until", "by", "reason")
 
-alerts = typer.Typer(name="alerts", help="See what stands out, and keep it from people: list, show, watch, silence, silences, lift.", no_args_is_help=True)
+alerts = typer.Typer(name="alerts", help="See what stands out, and keep it from people: list, show, watch, silence, silences, lift, notify.", no_args_is_help=True)
+alerts.command()(notify)
 
 
 def register(program: typer.Typer) -> None:
