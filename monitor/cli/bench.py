@@ -213,6 +213,36 @@ def failover(
 
 
 @bench.command()
+def detect(
+    sessions: Annotated[int, typer.Option(min=1000, help="Healthy sessions, about so many.")] = 30_000,
+    each: Annotated[int, typer.Option(min=0, max=1000, help="Abuses of each kind.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the history.")] = 1,
+    output: Output = Format.TABLE,
+) -> None:
+    """Recall and precision of alerts on labelled traffic at default thresholds, and lifecycle records a CPU-second. Needs no broker."""
+    from monitor.bench import detection
+    from monitor.bench.labelled import Shape
+
+    found = detection.measure(Shape(seed=seed, sessions=sessions, each=each, kinds=detection.WATCHED))
+    figures: dict[str, float | int | None] = {
+        "records_per_cpu_second": round(found.records / max(0.01, found.taking)), "cpu_seconds_of_passing_time": found.passing,
+    }  # fmt: skip
+    for one in found.scores:
+        name = one.detector.value
+        figures |= {
+            f"{name}_recall": one.recall, f"{name}_precision": one.precision, f"{name}_false_per_10k": one.false_per_10k,
+            f"{name}_median_ms_to_detect": one.median,
+        }
+    _end(
+        "detect", "none", detection.HOW,
+        {
+            "healthy_sessions": found.healthy_sessions, "each": each, "seed": seed, "records": found.records, "alerts": found.alerts,
+        },
+        figures, [], output,
+    )  # fmt: skip
+
+
+@bench.command()
 def check(
     sessions: Annotated[int, typer.Option(min=100, help="Sessions that requests belong to; a tenth of them has ended.")] = 100_000,
     locks: Annotated[int, typer.Option(min=0, help="Locks in force, each on another subject.")] = 100,

@@ -111,7 +111,7 @@ class SessionMoved(Common, frozen=True, kw_only=True):
 
     window: Millis = 10 * MINUTE
     networks: int = 3
-    user_agents: int = 2
+    user_agents: int = 3
     prefix_v4: int = 16
     """Bits of an IPv4 address that make a network ..."""
     prefix_v6: int = 48

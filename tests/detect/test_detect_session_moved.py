@@ -16,7 +16,7 @@ from monitor.detect.session_moved import MOST_PLACES, Whereabouts, name_of, netw
 from monitor.detect.settings import SessionMoved
 
 T = 1_795_500_000_000
-USUAL = SessionMoved()
+USUAL = SessionMoved(user_agents=2)
 WINDOW = USUAL.window
 NOTHING = type(None)
 
