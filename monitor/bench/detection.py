@@ -10,7 +10,7 @@ from monitor.bench.labelled import Alert, History, Score, Shape, score
 from monitor.bench.labelled.policy import TEXT
 from monitor.core.instants import MINUTE, Millis
 from monitor.core.lifecycle import Lifecycle
-from monitor.detect.fleet import Fleet
+from monitor.detect.pool import Pool
 from monitor.detect.settings import Detector
 from monitor.detect.watch import Watch
 from monitor.policy import compile_policy
@@ -46,8 +46,8 @@ class Detected(msgspec.Struct, frozen=True):
 def measure(shape: Shape) -> Detected:
     """Play one history. Raises InputError for one that can't be made."""
     policy = compile_policy(TEXT)
-    fleet, history, told = Fleet(), History(shape), _Told()
-    watches = [Watch(number, lambda: policy, fleet=fleet) for number in range(shape.partitions)]
+    pool, history, told = Pool(), History(shape), _Told()
+    watches = [Watch(number, lambda: policy, pool=pool) for number in range(shape.partitions)]
     offsets = [0] * shape.partitions
     minute, taking, passing = shape.begins + MINUTE, 0.0, 0.0
     for entry in history:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
+from monitor.core.controls import Control
 from monitor.core.events import Attributes
 from monitor.core.instants import SECOND, Millis
 from monitor.core.lifecycle import Lifecycle
@@ -19,9 +20,9 @@ from monitor.detect.book import Book, Effect, Forgotten
 from monitor.detect.cohorts import Cohorts
 from monitor.detect.exempt import exempted
 from monitor.detect.finding import Cleared, Finding, Subject
-from monitor.detect.fleet import Fleet
 from monitor.detect.living import Living
 from monitor.detect.looks import Looks
+from monitor.detect.pool import Pool
 from monitor.detect.principal import Exempt, Keep, Known, Principal, decode, encode, nobody, principal_of
 from monitor.detect.session_moved import SIGHTINGS, Whereabouts
 from monitor.detect.settings import Common, Detector, Settings
@@ -48,17 +49,16 @@ Silences = Callable[[], tuple[Silence, ...]]
 class Watch:
     """Of one partition. Restore it, then tell it records in the order of their offsets, and time."""
 
-    def __init__(self, number: int, rules: Rules, silences: Silences = tuple, fleet: Fleet | None = None) -> None:
+    def __init__(self, number: int, rules: Rules, silences: Silences = tuple, pool: Pool | None = None) -> None:
         """`number` is the partition's; `rules` gives the newest policy; `silences` those that there are, another tuple where they have changed.
 
-        What a cohort has on other partitions is known by the `fleet`; without one, this partition's sessions are compared among themselves.
+        What a cohort has on other partitions is known by the `pool`; without one, this partition's sessions are compared among themselves.
         """
         self.now: Millis = 0
         """Log time: the latest of all records, or what `advance` was told."""
         self.refused = 0
         """Records that were no lifecycle records: passed over."""
-        self.acts: list[ActDue] = []
-        """What alerts want done; drained by the caller."""
+        self._acts: list[ActDue] = []
         self._rules, self._silences = rules, silences
         self._silenced: tuple[Silence, ...] = ()
         self._offset = -1
@@ -75,8 +75,8 @@ class Watch:
         self._settings: Settings = self._policy.detection
         self._book = Book(self._settings, str(number))
         self._cohorts = Cohorts(self._settings.long_session.fades)
-        self._fleet = fleet or Fleet()
-        self._fleet.join(number, self._cohorts)
+        self._pool = pool or Pool()
+        self._pool.join(number, self._cohorts)
         self._take_up(self._policy)
 
     # --- what it is told -------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Watch:
             self._learn(record, offset)
             self._judge(name, who)
             self._arm(name, self._grows_long(who, record.session_id))
-        self._put(name, encode(who))
+            self._put(name, encode(who))
         if record.type in SIGHTINGS:
             self._see(record)
 
@@ -146,6 +146,11 @@ class Watch:
         told, self._told = self._told, []
         return told
 
+    def controls(self) -> Iterable[Control]:
+        """What alerts do by themselves: to be written on session-control; each once."""
+        acts, self._acts = self._acts, []
+        return [act.control() for act in acts]
+
     def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
         """State that has changed since the last call, in the order in which it has to be written; None: it is gone."""
         yield from self._book.changed()
@@ -169,7 +174,7 @@ class Watch:
         who = decode(held)
         who.trim(self.now, self._keep)
         self._judge(name, who)
-        told, cohorts, rank = self._settings.long_session, self._fleet.known(self.now), self._policy.rank
+        told, cohorts, rank = self._settings.long_session, self._pool.known(self.now), self._policy.rank
         for one in who.sessions:
             if not one.rank:
                 living = self._living(who, one)
@@ -195,7 +200,7 @@ class Watch:
         one = next((one for one in who.sessions if one.session_id == session_id and not one.rank), None)
         if one is None:
             return None
-        return long_session.next_look(self._living(who, one), self.now, self._fleet.known(self.now), self._settings.long_session, self._policy.rank)
+        return long_session.next_look(self._living(who, one), self.now, self._pool.known(self.now), self._settings.long_session, self._policy.rank)
 
     def _living(self, who: Principal, one: Known) -> Living:
         attributes = who.profile(one.profile).attributes(who.subject)
@@ -263,7 +268,7 @@ class Watch:
     def _do(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, ActDue):
-                self.acts.append(effect)
+                self._acts.append(effect)
             elif isinstance(effect, Forgotten):
                 self._told.append(encode_forgotten(effect.fingerprint))
             else:

@@ -94,7 +94,7 @@ class Topics:
             at_least=size | {"min.compaction.lag.ms": HOUR, "delete.retention.ms": DAY},
         )  # fmt: skip
         self.session_control = Topic(
-            f"{prefix}session-control", "control id; policy", 1, "compact", "CLI, dashboard, API",
+            f"{prefix}session-control", "control id; policy", 1, "compact", "CLI, dashboard, API; detection, where the policy lets alerts act",
             "every worker and gateway, whole", append_time=True,
             # A replay needs the controls as they were: none may vanish before the events that they ruled.
             at_least=size | {"min.compaction.lag.ms": ACCESS_RETENTION, "delete.retention.ms": ACCESS_RETENTION},
@@ -108,7 +108,7 @@ class Topics:
             at_least=size | {"min.compaction.lag.ms": HOUR, "delete.retention.ms": DAY},
         )  # fmt: skip
         self.session_alerts = Topic(
-            f"{prefix}session-alerts", "alert fingerprint", 1, "compact", "detection", "dashboard, notifiers",
+            f"{prefix}session-alerts", "alert fingerprint; ~silence/<id>", 1, "compact", "detection; CLI (silences)", "dashboard, notifiers, detection (silences)",
             # Whoever can't be reached for a day hears of each state all the same.
             at_least=size | {"min.compaction.lag.ms": DAY},
         )  # fmt: skip

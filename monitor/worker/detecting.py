@@ -13,9 +13,11 @@ from typing import Final, Protocol
 
 import msgspec
 
+from monitor.core.controls import Control
 from monitor.core.errors import AbsenceError
 from monitor.core.instants import SECOND, Millis
 from monitor.wire.codec import Record as Written
+from monitor.wire.controls import encode_control
 from monitor.wire.topics import Topics
 from monitor.worker.custody import GroupMovedOnError
 from monitor.worker.ports import Appender, Clock, Offsets, Reader, Record
@@ -42,6 +44,9 @@ class Watching(Protocol):
 
     def alerts(self) -> Iterable[Written]:
         """What is to be published on session-alerts; each once."""
+
+    def controls(self) -> Iterable[Control]:
+        """What is to be done by itself, as controls; each once. One that a replay asks for again has the same id."""
 
     def changed(self) -> Iterable[tuple[bytes, bytes | None]]:
         """State that has changed since the last call, by key; None: it is gone."""
@@ -147,6 +152,10 @@ class Detective:
         told = False
         for record in held.watching.alerts():
             self._appender.append(self._topics.session_alerts.name, 0, record.key, record.value, record.headers)
+            told = True
+        for control in held.watching.controls():
+            record = encode_control(control, self._clock.now())
+            self._appender.append(self._topics.session_control.name, 0, record.key, record.value, record.headers)
             told = True
         if told:
             self._appender.flush()

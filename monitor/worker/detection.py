@@ -12,7 +12,7 @@ import msgspec
 from monitor.core.errors import AbsenceError, MissingExtraError
 from monitor.core.instants import Millis
 from monitor.core.standing import ControlLog
-from monitor.detect.fleet import Fleet
+from monitor.detect.pool import Pool
 from monitor.policy import CompiledPolicy
 from monitor.wire.silences import Silence
 from monitor.wire.topics import Topics
@@ -29,7 +29,7 @@ Rules = Callable[[], CompiledPolicy]
 """The newest policy, at each call ..."""
 Silences = Callable[[], tuple[Silence, ...]]
 """... and the silences; the same tuple as long as they are the same."""
-Watches = Callable[[int, Rules, Silences, Fleet], Watching]
+Watches = Callable[[int, Rules, Silences, Pool], Watching]
 """Makes what a partition is watched with."""
 STOP: float = 5.0
 
@@ -88,11 +88,11 @@ async def _work(settings: DetectionSettings, watching: Watches) -> None:
         cleanups.append(silences.stop)
         rules = _rules(follower, topics)
         rules()
-        fleet = Fleet()
+        pool = Pool()
         told = DetectiveSettings(start_from=settings.start_from, checkpoint_every=settings.checkpoint_every_ms)
         detective = Detective(
             told, topics, ports.appender, ports.reader, ports.offsets, SystemClock(),
-            lambda number: watching(number, rules, lambda: silences.standing, fleet), fleet.leave,
+            lambda number: watching(number, rules, lambda: silences.standing, pool), pool.leave,
         )
         await detective.start(follower.watch(), silences.watch())
         return detective

@@ -6,11 +6,12 @@ from typing import Any
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from monitor.core.controls import ControlType
 from monitor.core.events import Attributes
 from monitor.core.instants import HOUR, MINUTE, SECOND
 from monitor.core.lifecycle import Lifecycle, LifecycleType
 from monitor.core.reasons import Reason
-from monitor.detect.fleet import Fleet
+from monitor.detect.pool import Pool
 from monitor.detect.principal import decode
 from monitor.detect.watch import Watch
 from monitor.policy import compile_policy
@@ -164,8 +165,8 @@ def test_what_is_usual_on_other_partitions_counts_too() -> None:
         "version: 1\ndefaults: {idle: 10m, absolute: 12h}\n"
         "detect: {long_session: {minimum: 20, known_for: 0s, at_least: 30m, factor: 2, quantile: 0.9}}\n"
     )
-    fleet = Fleet()
-    one, other = Watch(0, lambda: policy, fleet=fleet), Watch(1, lambda: policy, fleet=fleet)
+    pool = Pool()
+    one, other = Watch(0, lambda: policy, pool=pool), Watch(1, lambda: policy, pool=pool)
     stream = Stream()
     for number in range(20):
         at = NOW + number * MINUTE
@@ -179,8 +180,8 @@ def test_what_is_usual_on_other_partitions_counts_too() -> None:
     assert told(one) == []
     one.advance(NOW + HOUR + 41 * MINUTE)
     assert [(alert.alert, alert.session_id, alert.evidence["expected"]["sample"]) for alert in told(one)] == [("long_session", "runaway", 20)]
-    fleet.leave(1)
-    assert len(fleet.known(NOW)) == 0
+    pool.leave(1)
+    assert len(pool.known(NOW)) == 0
 
 
 def test_time_that_leaps_does_not_end_what_still_stands_out() -> None:
@@ -191,6 +192,28 @@ def test_time_that_leaps_does_not_end_what_still_stands_out() -> None:
     (fired,) = told(watch)
     watch.advance(NOW + 10 * HOUR)
     assert {(one.state, one.since) for one in told(watch)} <= {(AlertState.FIRING, fired.since)}
+
+
+def test_an_alert_acts_once_where_the_policy_lets_it() -> None:
+    policy = compile_policy(
+        "version: 1\ndefaults: {idle: 10m, absolute: 12h}\ndetect: {timeout_churn: {count: 3, act: lock, act_for: 30m}}\n"
+    )
+    stream = Stream()
+    last = churn(stream, 4)
+    watch = fed(stream, Watch(0, lambda: policy))
+    (control,) = watch.controls()
+    assert (control.type, control.target.subject, control.by) == (ControlType.LOCK, "alice", "detection/timeout_churn")
+    assert NOW < control.expires - 30 * MINUTE <= last
+    assert list(watch.controls()) == []
+    (again,) = fed(stream, Watch(0, lambda: policy)).controls()
+    assert again.id == control.id
+
+
+def test_what_tells_nothing_of_anybody_leaves_nothing_behind() -> None:
+    stream = Stream()
+    stream.add(LifecycleType.LATE_ACTIVITY, NOW, "s", "nobody")
+    watch = fed(stream)
+    assert [*watch.changed()] == []
 
 
 # --- crashes -------------------------------------------------------------------------------------------

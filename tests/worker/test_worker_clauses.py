@@ -134,6 +134,20 @@ async def test_a_sweep_waits_for_what_it_has_written_so_that_others_do_not(monke
     assert len(world.log(TOPICS.session_commands.name)) == 50
 
 
+async def test_between_two_turns_of_a_sweep_the_loop_turns_several_times() -> None:
+    it = await owning(World())
+    turned = 0
+
+    def turn() -> None:
+        nonlocal turned
+        turned += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    asyncio.get_running_loop().call_soon(turn)
+    await it._breathe()
+    assert turned >= owner.STEPS > 1
+
+
 @pytest.mark.parametrize(("later", "told"), [(8, 0), (24, 10)], ids=["while the first is swept", "while it is told of"])
 async def test_a_partition_that_controls_reach_later_comes_before_what_is_told_of_the_first(
     monkeypatch: pytest.MonkeyPatch, later: int, told: int

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from monitor.core.controls import Control, ControlType, Target
 from monitor.core.errors import AbsenceError
 from monitor.wire.codec import Record
+from monitor.wire.controls import decode_control
 from monitor.wire.topics import Topics
 from monitor.worker import detecting
 from monitor.worker.custody import GroupMovedOnError
@@ -24,6 +26,7 @@ class Counting:
     def __init__(self) -> None:
         self.counts: dict[bytes, tuple[int, int]] = {}
         self.time = 0
+        self.acts: list[Control] = []
         self._dirty: set[bytes] = set()
         self._told: list[Record] = []
 
@@ -46,6 +49,10 @@ class Counting:
     def alerts(self) -> Iterable[Record]:
         told, self._told = self._told, []
         return told
+
+    def controls(self) -> Iterable[Control]:
+        acts, self.acts = self.acts, []
+        return acts
 
     def changed(self) -> Iterable[tuple[bytes, bytes | None]]:
         dirty, self._dirty = self._dirty, set()
@@ -196,4 +203,38 @@ async def test_what_breaks_in_the_background_is_the_process_failure(monkeypatch:
         world.clock.advance(1000)
         await asyncio.sleep(0)
     assert isinstance(it.failed.exception(), ZeroDivisionError)
+    await it.stop()
+
+
+async def test_what_is_to_be_done_is_written_as_a_control_before_it_is_committed() -> None:
+    world = World()
+    said(world, b"a")
+    it = detective(world)
+    await it.assigned([0])
+    watching: Any = it.held[0].watching
+    watching.acts = [Control(-1, 0, ControlType.LOCK, "act-1", Target(subject="a"), "timeout_churn: too many", "detection/timeout_churn", expires=NOW + 1000)]
+    world.held.add(TOPICS.session_control.name)
+    await deliver(it, world, 0)
+    checking = asyncio.create_task(it.checkpoint([0]))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (len(world.log(TOPICS.session_control.name)), world.committed) == (1, {}), "the policy alone is there"
+    world.release()
+    await checking
+    record = world.log(TOPICS.session_control.name)[1]
+    control = decode_control(record.value, offset=record.offset, appended=record.timestamp)
+    assert (control.type, control.id, control.target.subject, control.by) == (ControlType.LOCK, "act-1", "a", "detection/timeout_churn")
+
+
+async def test_a_follower_that_ends_ends_the_process() -> None:
+    world = World()
+    it = detective(world)
+
+    async def broken() -> None:
+        raise ConnectionError("the follower's connection broke")
+
+    await it.start(broken())
+    while not it.failed.done():
+        await asyncio.sleep(0)
+    assert isinstance(it.failed.exception(), ConnectionError)
     await it.stop()

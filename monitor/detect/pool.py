@@ -1,4 +1,4 @@
-"""`Fleet`: what the watches of several partitions know together. A subject lies on one partition, but its like on all."""
+"""`Pool`: what the watches of several partitions know together. A subject lies on one partition, but its like on all."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ REFRESHED: Final[Millis] = 5 * MINUTE
 """How old what is known together may get, by the time of who asks: to merge it anew takes a tenth of a second where there are many cohorts."""
 
 
-class Fleet:
+class Pool:
     """The cohorts of every partition that this process watches. One alone is asked directly."""
 
     def __init__(self) -> None:
