@@ -11,6 +11,7 @@ from monitor.core.events import Attributes
 from monitor.core.instants import HOUR, MINUTE, SECOND
 from monitor.core.lifecycle import Lifecycle, LifecycleType
 from monitor.core.reasons import Reason
+from monitor.detect.cohorts import Cohort
 from monitor.detect.pool import Pool
 from monitor.detect.principal import decode
 from monitor.detect.watch import Watch
@@ -216,7 +217,49 @@ def test_what_tells_nothing_of_anybody_leaves_nothing_behind() -> None:
     assert [*watch.changed()] == []
 
 
+def cohorts_of(watch: Watch) -> dict[bytes, bytes]:
+    return {key: value for key, value in watch.changed() if key.startswith(b"cohort/") and value is not None}
+
+
+def test_another_half_life_holds_for_what_is_known_already() -> None:
+    stream, policy = Stream(), POLICY
+    churn(stream, 1)
+    watch = fed(stream, Watch(0, lambda: policy))
+    assert {Cohort.from_bytes(value[8:]).fades for value in cohorts_of(watch).values()} == {POLICY.detection.long_session.fades}
+    policy = compile_policy("version: 1\ndefaults: {idle: 10m, absolute: 12h}\ndetect: {long_session: {fades: 1d}}\n")
+    watch.advance(watch.now + SECOND)
+    assert {Cohort.from_bytes(value[8:]).fades for value in cohorts_of(watch).values()} == {24 * HOUR}
+
+
 # --- crashes -------------------------------------------------------------------------------------------
+
+def test_cohorts_that_were_written_and_principals_that_were_not_count_each_end_once() -> None:
+    stream = Stream()
+    churn(stream, 5)
+    again = Watch(0, lambda: POLICY)
+    for key, value in cohorts_of(fed(stream)).items():
+        again.restore(key, value)
+    fed(stream, again)
+    churn(stream, 1, "bob", begin=again.now)
+    fed(stream, again, 10)
+    straight = fed(stream)
+    assert {key: value[8:] for key, value in cohorts_of(again).items()} == {key: value[8:] for key, value in cohorts_of(straight).items()}
+
+
+def test_what_stands_out_over_a_restart_and_a_long_silence_is_one_life() -> None:
+    stream = Stream()
+    for number in range(3):
+        stream.opened(NOW + number, f"c-{number}", workload="console")
+    watch = fed(stream)
+    (fired,) = told(watch)
+    again = Watch(0, lambda: POLICY)
+    for key, value in watch.changed():
+        again.restore(key, value or b"")
+    stream.opened(NOW + 10 * HOUR, "other", "bob")
+    fed(stream, again, 3)
+    again.advance(NOW + 10 * HOUR + MINUTE)
+    assert {(one.state, one.since) for one in told(again) if one.subject == "alice"} <= {(AlertState.FIRING, fired.since)}
+
 
 histories = st.lists(
     st.tuples(st.sampled_from(["alice", "bob"]), st.integers(1, 40), st.booleans()), min_size=1, max_size=40
