@@ -36,12 +36,17 @@ class Detection(Worker):
 
 
 def alerts(bootstrap: str, prefix: str) -> list[dict[str, Any]]:
+    """Every one that was told."""
+    return records(bootstrap, f"{prefix}session-alerts")
+
+
+def records(bootstrap: str, topic: str) -> list[dict[str, Any]]:
     """Every record of the topic, compaction having had no time."""
     found = []
-    with consumer(bootstrap, f"{prefix}session-alerts") as reader:
+    with consumer(bootstrap, topic) as reader:
         ends = reader.end_offsets(reader.assignment())
         while any(reader.position(place) < end for place, end in ends.items()):
-            found += [json.loads(record.value) for records in reader.poll(200).values() for record in records if record.value]
+            found += [json.loads(record.value) for some in reader.poll(200).values() for record in some if record.value]
     return found
 
 
@@ -91,6 +96,31 @@ def test_killed_in_a_burst_it_fires_once_with_the_right_count_and_what_is_over_d
             time.sleep(5)
             assert lives(alerts(bootstrap, prefix)) == lives(told)
             assert detection.stop() == 0, detection.tail()
+        finally:
+            detection.ensure_dead()
+            producer.close()
+
+
+def test_an_alert_that_may_lock_keeps_its_subject_out(kafka_topics, tmp_path: Path) -> None:
+    bootstrap, prefix = kafka_topics
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY.replace("count: 5,", "count: 3, act: lock, act_for: 10m,"))
+    producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    detection = Detection(bootstrap, prefix, policy, tmp_path / "detection.log")
+    with Worker(bootstrap, prefix, policy, tmp_path / "worker.log") as worker:
+        worker.wait_until_ready()
+        try:
+            detection.start().wait_until_ready()
+            for number in range(3):
+                open_session(producer, prefix, number)
+            until(lambda: len(records(bootstrap, f"{prefix}session-control")) == 2, 30, detection.tail())
+            lock = records(bootstrap, f"{prefix}session-control")[-1]
+            assert (lock["type"], lock["target"], lock["by"]) == ("control.lock", {"subject": "mallory"}, "detection/timeout_churn")
+            open_session(producer, prefix, 3)
+            ended = {"session_id": "m-3", "reason": "locked"}
+            until(lambda: any(ended.items() <= one.items() for one in records(bootstrap, f"{prefix}session-commands")), 30, worker.tail())
+            told = [one for one in records(bootstrap, f"{prefix}session-lifecycle") if one.get("control_id") == lock["id"]]
+            assert {one["session_id"] for one in told} >= {"m-3"}
         finally:
             detection.ensure_dead()
             producer.close()
